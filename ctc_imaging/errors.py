@@ -1,0 +1,61 @@
+"""Every error a user can cause, each naming the file, the fault and the remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class CtcImagingError(Exception):
+    """Base of all errors that are the input's fault, not the program's.
+
+    Parameters
+    ----------
+    where : str or Path
+        The file, folder or option at fault.
+    fault : str
+        What is wrong with it, without a full stop.
+    remedy : str
+        What the user can do about it, without a full stop.
+    """
+
+    def __init__(self, where: str | Path, fault: str, remedy: str) -> None:
+        super().__init__(str(where), fault, remedy)
+        self.where = str(where)
+        self.fault = fault
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        """One line: ``where: fault; remedy``."""
+        return " ".join(f"{self.where}: {self.fault}; {self.remedy}".split())
+
+
+class SlideError(CtcImagingError):
+    """A slide can't be read, or isn't what its metadata says."""
+
+
+class PanelError(CtcImagingError):
+    """A panel is malformed, or doesn't fit a slide's channels."""
+
+
+class TableError(CtcImagingError):
+    """A table (cohort, clinical, imaging, markers, reviews) is malformed."""
+
+
+class ConfigError(CtcImagingError):
+    """A configuration file or option has no meaning."""
+
+
+class ModelError(CtcImagingError):
+    """A model is missing, damaged or doesn't fit the panel."""
+
+
+class RunError(CtcImagingError):
+    """A RUN folder is missing, damaged, or made by other settings."""
+
+
+class SegmentationError(CtcImagingError):
+    """An image can't be segmented (empty, constant, not a plane, ...)."""
+
+
+class StatisticsError(CtcImagingError):
+    """A statistical model can't be fitted to the data as they are."""

@@ -1,0 +1,57 @@
+"""Slide formats, each behind the same interface; the first reader that accepts a path opens it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ctc_imaging.errors import SlideError
+from ctc_imaging.readers.base import Plane, Reader, Source
+from ctc_imaging.readers.folder import FolderReader
+from ctc_imaging.readers.tiff import TiffReader
+
+__all__ = ["READERS", "Plane", "Reader", "Source", "open_source"]
+
+READERS: tuple[Reader, ...] = (TiffReader(), FolderReader())
+
+_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
+
+
+def open_source(path: Path) -> Source:
+    """Open a slide with the first reader that accepts it.
+
+    Parameters
+    ----------
+    path : Path
+        A TIFF file, or a folder of one TIFF per channel.
+
+    Returns
+    -------
+    Source
+        To be closed by the caller.
+
+    Raises
+    ------
+    SlideError
+        If there is no such slide, no reader accepts it, or it is damaged.
+    """
+    try:
+        if not path.exists():
+            raise SlideError(path, "no such file or folder", "check the path; it is taken relative to the cohort table")
+        reader = next((reader for reader in READERS if reader.accepts(path)), None)
+    except OSError as error:
+        raise SlideError(path, f"can't be read ({error.strerror or error})", "check its permissions") from error
+    if reader is None:
+        raise _refusal(path)
+    return reader.open(path)
+
+
+def _refusal(path: Path) -> SlideError:
+    if path.suffix.lower() in _PICTURES:
+        return SlideError(
+            path,
+            "a picture, not a slide: it tells neither its stains nor its scale",
+            "export the scan as OME-TIFF with one channel a stain, or use 'ctc-imaging segment' on a single image",
+        )
+    if path.is_file() and path.stat().st_size == 0:
+        return SlideError(path, "the file is empty", "copy it from the scanner again")
+    return SlideError(path, "not a slide format that can be read", "export the scan as OME-TIFF")

@@ -1,0 +1,109 @@
+"""The gallery of called CTCs, chosen so that every slide with one is seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ctc_imaging.report.pictures import data_uri, strip
+from ctc_imaging.report.source import Run
+from ctc_imaging.report.words import label, marker, number
+
+SHOWN = 60
+COLUMNS = ["cell_id", "call", "p_ctc", "phenotype", "cluster_id", "cluster_kind"]
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """One called CTC: its picture and what stands beneath it."""
+
+    picture: str
+    alt: str
+    title: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The CTCs shown, out of `total` that were called and `slides` that had any."""
+
+    portraits: tuple[Portrait, ...]
+    total: int
+    slides: int
+    channels: tuple[str, ...]
+
+
+def make_gallery(run: Run) -> Gallery:
+    """Show the called CTCs, at most 60, the most certain of every slide before the next of any.
+
+    Parameters
+    ----------
+    run : Run
+        Slides whose state isn't ``done`` have no cells to show.
+    """
+    called = called_ctcs(run)
+    chosen = choose(called, SHOWN)
+    portraits = [
+        portrait
+        for slide_id, cells in chosen.groupby("slide_id", sort=True)
+        for portrait in _portraits(run, str(slide_id), cells)
+    ]
+    channels = tuple(channel["short"] for channel in run.facts.get("panel", {}).get("channels", []))
+    return Gallery(tuple(portraits), len(called), called["slide_id"].nunique(), channels)
+
+
+def called_ctcs(run: Run) -> pd.DataFrame:
+    """List the cells that the classifier called CTC on all finished slides, with their `slide_id`."""
+    tables = []
+    for slide_id in sorted(run.slides.loc[run.slides["state"] == "done", "slide_id"]):
+        path = run.slide_folder(slide_id) / "cells.parquet"
+        if path.is_file():
+            cells = pd.read_parquet(path, columns=COLUMNS)
+            tables.append(cells[cells["call"] == "ctc"].assign(slide_id=slide_id))
+    tables = [table for table in tables if len(table)]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*COLUMNS, "slide_id"])
+
+
+def choose(called: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Take at most `count` cells: each slide's surest first, then each slide's next, until full."""
+    ordered = called.sort_values(["slide_id", "p_ctc", "cell_id"], ascending=[True, False, True], kind="stable")
+    turn = ordered.groupby("slide_id").cumcount()
+    kept = turn.sort_values(kind="stable").index[:count]
+    return ordered.loc[ordered.index.isin(kept)]
+
+
+def _portraits(run: Run, slide_id: str, cells: pd.DataFrame) -> list[Portrait]:
+    import zarr
+
+    path = run.slide_folder(slide_id) / "crops.zarr"
+    if not path.is_dir():
+        return []
+    group: Any = zarr.open_group(path, mode="r")
+    place = {int(cell_id): index for index, cell_id in enumerate(group["cell_id"][:])}
+    colours = {channel["short"]: channel["colour"] for channel in run.facts.get("panel", {}).get("channels", [])}
+    shorts = list(group.attrs["channels"])
+    made = []
+    for cell in cells.itertuples():
+        if cell.cell_id not in place:
+            continue
+        picture = strip(
+            group["crops"][place[cell.cell_id]],
+            group.attrs["low"],
+            group.attrs["high"],
+            [colours.get(short, "#ffffff") for short in shorts],
+            float(group.attrs["pixel_size_um"]),
+        )
+        made.append(_portrait(slide_id, cell, data_uri(picture), shorts))
+    return made
+
+
+def _portrait(slide_id: str, cell: Any, picture: str, shorts: list[str]) -> Portrait:
+    cluster = "" if pd.isna(cell.cluster_kind) or not cell.cluster_kind else f", in a {label(cell.cluster_kind)}"
+    return Portrait(
+        picture=picture,
+        alt=f"CTC {cell.cell_id} of slide {slide_id}: composite, {', '.join(marker(short) for short in shorts)}",
+        title=f"{slide_id}, cell {cell.cell_id}",
+        lines=(f"CTC probability {number(cell.p_ctc, 3)}", f"{label(cell.phenotype)}{cluster}"),
+    )

@@ -1,0 +1,181 @@
+"""The headline, the samples and the slides: what was done and whether the night went well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ctc_imaging.report.pictures import thumbnail
+from ctc_imaging.report.source import Run
+from ctc_imaging.report.words import MISSING, is_missing, label, number, per_ml, percent, plural, whole
+
+THUMBNAILS = 300  # above this many slides only the first in the table carry a picture, to keep the page light
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure of the headline strip; `tone` is good, attention or bad."""
+
+    value: str
+    name: str
+    note: str = ""
+    tone: str = "good"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One sentence and a few figures that say how the run went."""
+
+    sentence: str
+    tone: str
+    tiles: tuple[Tile, ...]
+
+
+def slide_verdicts(slides: pd.DataFrame) -> pd.Series:
+    """Verdict of every slide: ``failed``, ``not assessable``, ``counted``, or its unfinished state."""
+    verdict = slides["state"].map(str).where(slides["state"] != "done", "counted")
+    return verdict.mask((slides["state"] == "done") & ~slides["assessable"].astype(bool), "not assessable")
+
+
+def headline(run: Run) -> Headline:
+    """Say in a sentence and five figures how the run went."""
+    verdicts = slide_verdicts(run.slides)
+    counted, failed, poor = ((verdicts == name).sum() for name in ("counted", "failed", "not assessable"))
+    unfinished = len(verdicts) - counted - failed - poor
+    samples = run.patients
+    bad_samples = int((~samples["assessable"].astype(bool)).sum())
+    tiles = (
+        Tile(f"{counted} of {len(verdicts)}", "slides counted", tone="good" if counted else "bad"),
+        Tile(f"{failed}", "slides failed", "reasons below" if failed else "", "bad" if failed else "good"),
+        Tile(f"{poor}", "slides not assessable", "poor quality" if poor else "", "attention" if poor else "good"),
+        Tile(
+            f"{len(samples) - bad_samples} of {len(samples)}",
+            "samples with a result",
+            f"from {plural(samples['patient_id'].nunique(), 'patient')}",
+            "attention" if bad_samples or not len(samples) else "good",
+        ),
+        _positive_tile(run),
+    )
+    sentence, tone = _verdict(len(verdicts), int(counted), int(failed), int(poor), unfinished)
+    return Headline(sentence, tone, tiles)
+
+
+def _verdict(total: int, counted: int, failed: int, poor: int, unfinished: int) -> tuple[str, str]:
+    if not total:
+        return "This run has no slides.", "bad"
+    if unfinished:
+        return f"This run isn't finished: {plural(unfinished, 'slide')} still to do. The figures will change.", "attention"
+    if not counted:
+        return "No slide could be counted. There are no results in this report.", "bad"
+    if not failed and not poor:
+        return f"All went well: every one of {plural(total, 'slide')} was counted.", "good"
+    parts = [f"{plural(failed, 'slide')} failed"] * bool(failed) + [f"{poor} couldn't be assessed"] * bool(poor)
+    return f"{counted} of {plural(total, 'slide')} were counted; {' and '.join(parts)}.", "attention"
+
+
+def _positive_tile(run: Run) -> Tile:
+    judged = run.timeline[run.timeline["status"].isin(["positive", "negative"])]
+    if len(judged) and run.cutoff:
+        note = f"cut-off {run.cutoff['ctc']} CTC per {number(run.cutoff['volume_ml'])} mL"
+        return Tile(f"{(judged['status'] == 'positive').sum()} of {len(judged)}", "samples CTC-positive", note, "plain")
+    counted = run.patients[run.patients["assessable"].astype(bool)]
+    value = f"{(counted['ctc'].astype(float) > 0).sum()} of {len(counted)}"
+    return Tile(value, "samples with a CTC", "at least one; no cut-off applied", "plain")
+
+
+def sample_rows(counts: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of the table of samples, by patient and date; unassessable ones keep dashes, never zeros."""
+    ordered = counts.sort_values(["patient_id", "sample_date", "sample_id"], kind="stable")
+    return [_sample_row(row) for _, row in ordered.iterrows()]
+
+
+def _sample_row(row: pd.Series) -> dict[str, Any]:
+    return {
+        "sample": label_id(row["sample_id"]),
+        "patient": label_id(row["patient_id"]),
+        "date": label_id(row["sample_date"])[:10],
+        "kind": label(row["sample_kind"]),
+        "slides": whole(row["slides"]),
+        "volume": _volume(row),
+        "cells": whole(row["cells"]),
+        "leukocytes": whole(row["leukocyte"]),
+        "indeterminate": whole(row["indeterminate"]),
+        "ctc": whole(row["ctc"]),
+        "phenotypes": phenotypes(row),
+        "clusters": f"{whole(row['ctc_clusters'])} / {whole(row['ctc_leukocyte_clusters'])}",
+        "per_ml": per_ml(row),
+        "assessable": bool(row["assessable"]),
+        "remark": remark(row),
+    }
+
+
+def _volume(row: pd.Series) -> str:
+    if is_missing(row["assessed_volume_ml"]):
+        return MISSING
+    return f"{number(row['assessed_volume_ml'])} of {number(row['blood_volume_ml'])}"
+
+
+def phenotypes(row: pd.Series) -> str:
+    """How many CTCs are of which phenotype, in words; empty for none."""
+    names = ("epithelial", "hybrid", "mesenchymal", "undetermined")
+    counts = {name: row[f"ctc_{name}"] for name in names}
+    return ", ".join(f"{whole(count)} {name}" for name, count in counts.items() if not is_missing(count) and count)
+
+
+def remark(row: pd.Series) -> str:
+    """Say why a row has no result, or what to know about it."""
+    reasons = "" if is_missing(row["quality_reasons"]) else str(row["quality_reasons"]).replace("_", " ")
+    if not row["assessable"]:
+        return f"not assessable: {reasons or 'no reason given'}"
+    signed = "" if is_missing(row.get("signed_by")) else f"signed by {row['signed_by']}"
+    return "; ".join(part for part in (reasons, signed) if part)
+
+
+def label_id(value: Any) -> str:
+    """An identifier or date as it stands, a dash where it is missing."""
+    return MISSING if is_missing(value) else str(value)
+
+
+def summary(run: Run) -> list[tuple[str, str]]:
+    """Name and value of the figures that sum up the patients' samples."""
+    samples = run.patients
+    counted = samples[samples["assessable"].astype(bool)]
+    values = counted["ctc_per_ml"].astype(float)
+    facts = [
+        ("Patients", whole(samples["patient_id"].nunique())),
+        ("Samples", f"{len(samples)}, {len(counted)} of them with a result"),
+        ("CTCs found", whole(counted["ctc"].astype(float).sum())),
+        ("Cells looked at", whole(counted["cells"].astype(float).sum())),
+    ]
+    if len(counted):
+        none = int((counted["ctc"].astype(float) == 0).sum())
+        facts.append(("CTC per mL", f"median {number(values.median())}, highest {number(values.max())}"))
+        facts.append(("Samples without any CTC", f"{none} ({percent(none / len(counted))})"))
+    return facts
+
+
+def slide_rows(run: Run) -> list[dict[str, Any]]:
+    """Rows of the table of slides: failed ones first, then those not assessable, then the rest by name."""
+    slides = run.slides.assign(verdict=slide_verdicts(run.slides))
+    order = {"failed": 0, "not assessable": 1, "counted": 3}
+    slides = slides.assign(order=slides["verdict"].map(lambda verdict: order.get(verdict, 2)))
+    ordered = slides.sort_values(["order", "slide_id"], kind="stable")
+    return [
+        {
+            "slide": label_id(row["slide_id"]),
+            "sample": label_id(row["sample_id"]),
+            "verdict": row["verdict"],
+            "assessed": percent(row["assessed_fraction"]) if row["state"] == "done" else MISSING,
+            "cells": whole(row["cells"]) if row["state"] == "done" else MISSING,
+            "reason": _slide_reason(row),
+            "thumbnail": thumbnail(run.slide_folder(str(row["slide_id"])) / "overview.png") if place < THUMBNAILS else None,
+        }
+        for place, (_, row) in enumerate(ordered.iterrows())
+    ]
+
+
+def _slide_reason(row: pd.Series) -> str:
+    reasons = [row["reason"], row["quality_reasons"]]
+    return "; ".join(dict.fromkeys(str(reason).replace("_", " ") for reason in reasons if not is_missing(reason)))

@@ -1,0 +1,122 @@
+"""Read a RUN folder into the tables the report is made of, with missing kept missing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ctc_imaging.errors import RunError
+
+COUNTS = (
+    "sample_id patient_id sample_date sample_kind slides blood_volume_ml assessed_volume_ml assessed_fraction "
+    "assessable quality_reasons cells leukocyte artefact indeterminate ctc ctc_epithelial ctc_hybrid "
+    "ctc_mesenchymal ctc_undetermined ctc_clusters ctc_leukocyte_clusters ctc_per_ml ctc_per_ml_low "
+    "ctc_per_ml_high ctc_machine readers reviewed signed_by"
+).split()
+SLIDES = ["slide_id", "state", "reason", *COUNTS]
+TIMELINE = ["patient_id", "day", "visit_status", "status", "change", "pattern", *COUNTS[5:]]
+CLINICAL = "patient_id surgery_date last_contact_date recurrence_date death_date".split()
+TEXT = {
+    name: str
+    for name in (
+        "slide_id state reason sample_id patient_id sample_date sample_kind quality_reasons readers signed_by "
+        "visit_status status change pattern"
+    ).split()
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parts of a RUN folder that the report shows; tables have the contract's columns, empty where absent."""
+
+    folder: Path
+    facts: dict[str, Any]
+    slides: pd.DataFrame
+    counts: pd.DataFrame
+    timeline: pd.DataFrame
+    clinical: pd.DataFrame | None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the slides were simulated."""
+        return bool(self.facts.get("simulated", False))
+
+    @property
+    def cutoff(self) -> dict[str, Any] | None:
+        """The panel's cut-off (`ctc`, `volume_ml`, `assay`, `source`), if it has one."""
+        return self.facts.get("panel", {}).get("cutoff")
+
+    @property
+    def patients(self) -> pd.DataFrame:
+        """Counts of patients' samples, without controls."""
+        return self.counts[self.counts["sample_kind"] == "patient"]
+
+    def slide_folder(self, slide_id: str) -> Path:
+        """Folder of one slide's cells, crops and pictures."""
+        return self.folder / "slides" / slide_id
+
+
+def read_run(folder: Path) -> Run:
+    """Read the tables of a RUN folder.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder made by ``ctc-imaging run``.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    RunError
+        If the folder has no readable ``run.json``.
+    """
+    facts = _read_facts(folder / "run.json")
+    return Run(
+        folder=folder,
+        facts=facts,
+        slides=read_table(folder / "slides.csv", SLIDES),
+        counts=read_table(folder / "counts.csv", COUNTS),
+        timeline=read_table(folder / "timeline.csv", TIMELINE),
+        clinical=read_clinical(folder / "tables" / "clinical.csv"),
+    )
+
+
+def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Read one of the run's CSV tables; columns the file lacks are added empty, `assessable` becomes a bool."""
+    if not path.is_file() or not path.stat().st_size:
+        return pd.DataFrame({name: pd.Series(dtype=object) for name in columns})
+    table = pd.read_csv(path, dtype=TEXT)
+    table = table.reindex(columns=[*columns, *(name for name in table if name not in columns)])
+    if "assessable" in table:
+        table["assessable"] = table["assessable"].astype(str).str.lower() == "true"
+    return table
+
+
+def read_clinical(path: Path) -> pd.DataFrame | None:
+    """Read clinical.csv with its dates parsed; None where there is none."""
+    if not path.is_file():
+        return None
+    table = read_table(path, CLINICAL)
+    for name in table:
+        if str(name).endswith("_date"):
+            table[name] = pd.to_datetime(table[name], errors="coerce")
+    return table
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise RunError(path, "there is no run here", "give the folder that ctc-imaging run made")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise RunError(path, f"not JSON ({error})", "make the run anew with --force") from error
+    if not isinstance(facts, dict):
+        raise RunError(path, "not a JSON object", "make the run anew with --force")
+    return facts

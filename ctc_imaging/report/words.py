@@ -1,0 +1,113 @@
+"""Turn the tables' codes and raw numbers into what a person reads on the page."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+MISSING = "–"
+
+LABELS = {
+    "persistently_negative": "stayed negative",
+    "turned_positive": "turned positive",
+    "turned_negative": "turned negative",
+    "persistently_positive": "stayed positive",
+    "not_assessable": "not assessable",
+    "not_due": "not due yet",
+    "not_distinguishable": "no clear change",
+    "ctc": "CTC",
+    "ctc_cluster": "CTC cluster",
+    "ctc_leukocyte_cluster": "CTC-leukocyte cluster",
+}
+MARKERS = {"dapi": "DAPI", "ck": "CK", "vim": "Vimentin", "cd45": "CD45", "epcam": "EpCAM", "twist": "Twist"}
+
+
+def label(code: Any) -> str:
+    """Words for a code of the tables; a dash where it is missing."""
+    if is_missing(code):
+        return MISSING
+    return LABELS.get(str(code), str(code).replace("_", " "))
+
+
+def marker(short: str) -> str:
+    """A channel's short name as it is printed on a slide (``ck`` is CK)."""
+    return MARKERS.get(short, short.upper())
+
+
+def is_missing(value: Any) -> bool:
+    """Tell whether a table's cell is empty."""
+    return value is None or value == "" or bool(pd.isna(value))
+
+
+def number(value: Any, digits: int = 2) -> str:
+    """A number with at least `digits` significant figures, whole from 100 on; a dash where it is missing.
+
+    Examples
+    --------
+    >>> number(0.7377), number(12.0), number(73569.6), number(None)
+    ('0.74', '12', '73,570', '–')
+    """
+    if is_missing(value):
+        return MISSING
+    value = float(value)
+    if not math.isfinite(value):
+        return "not estimable"
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{min(decimals, 6)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def whole(value: Any) -> str:
+    """A count with thousands separated; a dash where it is missing, never 0."""
+    return MISSING if is_missing(value) else f"{int(value):,}"
+
+
+def percent(value: Any, digits: int = 0) -> str:
+    """A fraction as a percentage; a dash where it is missing."""
+    if is_missing(value):
+        return MISSING
+    return f"{100 * float(value):.{digits}f} %"
+
+
+def limits(low: Any, high: Any) -> str:
+    """An interval from `low` to `high`, as in ``0.13 to 1.8``."""
+    return MISSING if is_missing(low) or is_missing(high) else f"{number(low)} to {number(high)}"
+
+
+def per_ml(row: pd.Series) -> str:
+    """CTCs per mL of a row of counts with their exact Poisson limits; zero keeps its upper limit."""
+    if is_missing(row["ctc_per_ml"]):
+        return MISSING
+    return f"{number(row['ctc_per_ml'])} ({limits(row['ctc_per_ml_low'], row['ctc_per_ml_high'])})"
+
+
+def p_value(value: Any) -> str:
+    """A p-value as clinical journals print it."""
+    if is_missing(value):
+        return MISSING
+    return "p < 0.001" if float(value) < 0.001 else f"p = {float(value):.{3 if float(value) < 0.1 else 2}f}"
+
+
+def interval(days: Any) -> str:
+    """A span of days in the unit a clinic uses: days to 2 weeks, then months of 30.44 days.
+
+    Examples
+    --------
+    >>> interval(7), interval(30), interval(730), interval(-3)
+    ('day 7', '1 month', '24 months', 'day -3')
+    """
+    if is_missing(days):
+        return MISSING
+    if abs(float(days)) < 14:
+        return f"day {int(days)}"
+    months = f"{float(days) / 30.4375:.1f}".removesuffix(".0")
+    return f"{months} month{'' if months == '1' else 's'}"
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun, as in ``1 slide`` and ``2 slides``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

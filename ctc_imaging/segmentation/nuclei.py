@@ -1,0 +1,131 @@
+"""Nuclei in one window: seeds at the scale of a nucleus, watershed, outlines at a share of each plateau."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from skimage.segmentation import watershed
+
+NOISE_THRESHOLD = 4.0
+"""A pixel of the smoothed stain may be nucleus from this signal (noise units of a single pixel)."""
+
+SMOOTHING_UM = 0.5
+SEED_SCALE_UM = 1.5
+"""Blur before looking for seeds: lobes of one nucleus (about 3 µm apart) melt, nuclei (7 µm) don't."""
+
+SEED_RADIUS_UM = 2.0
+PLATEAU_SHARE = 0.4
+"""A nucleus ends where the stain falls to this share of its own plateau."""
+
+MIN_DIAMETER_UM = 3.0
+MAX_CLUMP_UM = 150.0
+"""Anything connected and longer than this is no clump of cells: it is left out and reported."""
+
+
+@dataclass(frozen=True)
+class Nuclei:
+    """Nuclei of a window.
+
+    Attributes
+    ----------
+    labels : int32 ndarray, shape (h, w)
+        0 where there is no nucleus.
+    clumps : int32 ndarray, shape (h, w)
+        Connected stained regions: what one watershed flooded, nuclei in it depend on nothing outside.
+    """
+
+    labels: np.ndarray
+    clumps: np.ndarray
+
+
+def support_px(pixel_size_um: float) -> int:
+    """How far from a pixel (px) the image can influence whether it is stained or a seed."""
+    sigma_px = max(SEED_SCALE_UM, SMOOTHING_UM) / pixel_size_um
+    return int(np.ceil(4 * sigma_px + SEED_RADIUS_UM / pixel_size_um)) + 4
+
+
+def find_nuclei(
+    signal: np.ndarray,
+    pixel_size_um: float,
+    threshold: float = NOISE_THRESHOLD,
+    trusted: tuple[slice, slice] = (slice(None), slice(None)),
+) -> Nuclei:
+    """Segment the nuclei of one window.
+
+    Parameters
+    ----------
+    signal : float32 ndarray, shape (h, w)
+        Nuclear stain over background, in noise units.
+    pixel_size_um : float
+    threshold : float
+        Smallest signal of a stained pixel.
+    trusted : tuple of slice
+        Where the window's borders don't reach; clumps are taken from here only.
+
+    Returns
+    -------
+    Nuclei
+    """
+    smooth = ndimage.gaussian_filter(signal, SMOOTHING_UM / pixel_size_um)
+    stained = np.zeros(signal.shape, bool)
+    stained[trusted] = smooth[trusted] > threshold
+    clumps, count = ndimage.label(stained, structure=np.ones((3, 3)))
+    compressed = np.log1p(np.maximum(smooth, 0))
+    seeds = _seeds(compressed, clumps, count, pixel_size_um)
+    basins = _basins(compressed, clumps, seeds)
+    return Nuclei(_outlines(basins, smooth, pixel_size_um), clumps.astype(np.int32))
+
+
+def _seeds(compressed: np.ndarray, clumps: np.ndarray, count: int, pixel_size_um: float) -> np.ndarray:
+    """Label the peaks of the blurred stain; a clump without one gets its brightest pixel."""
+    blurred = ndimage.gaussian_filter(compressed, SEED_SCALE_UM / pixel_size_um)
+    radius = max(1, round(SEED_RADIUS_UM / pixel_size_um))
+    peaks = (blurred == ndimage.maximum_filter(blurred, size=2 * radius + 1)) & (clumps > 0)
+    seedless = np.setdiff1d(np.arange(1, count + 1), clumps[peaks])
+    if len(seedless):
+        rows, columns = np.transpose(ndimage.maximum_position(compressed, clumps, seedless))
+        peaks[rows, columns] = True
+    seeds, _ = ndimage.label(peaks, structure=np.ones((3, 3)))
+    return seeds
+
+
+def _basins(compressed: np.ndarray, clumps: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Part each clump among its seeds.
+
+    Clump by clump, because equal grey values are parted in an order that depends on all that one
+    watershed sees: alone, a clump is parted the same way whatever lies around it.
+    """
+    basins = np.zeros(clumps.shape, np.int32)
+    for clump, box in enumerate(ndimage.find_objects(clumps), start=1):
+        inside = clumps[box] == clump
+        markers = np.where(inside, seeds[box], 0)
+        found = np.unique(markers[markers > 0])
+        parted = found[0] * inside if len(found) == 1 else watershed(-compressed[box], markers=markers, mask=inside)
+        basins[box][inside] = parted[inside]
+    return basins
+
+
+def _outlines(basins: np.ndarray, smooth: np.ndarray, pixel_size_um: float) -> np.ndarray:
+    """Shrink each basin to its own plateau, fill holes, keep its largest piece, drop specks."""
+    min_area_px = np.pi / 4 * (MIN_DIAMETER_UM / pixel_size_um) ** 2
+    labels = np.zeros(basins.shape, np.int32)
+    for label, box in enumerate(ndimage.find_objects(basins), start=1):
+        if box is None:
+            continue
+        inside = basins[box] == label
+        values = smooth[box]
+        plateau = np.percentile(values[inside], 90)
+        piece = _largest_piece(inside & (values > PLATEAU_SHARE * plateau))
+        piece = ndimage.binary_fill_holes(piece) & inside
+        if piece.sum() >= min_area_px:
+            labels[box][piece] = label
+    return labels
+
+
+def _largest_piece(mask: np.ndarray) -> np.ndarray:
+    pieces, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    return pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])

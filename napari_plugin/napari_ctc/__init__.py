@@ -1,0 +1,1 @@
+"""The pathologist's review of calls, in napari."""

@@ -1,0 +1,1 @@
+"""Training: from reviewed or simulated slides to a calibrated model."""

@@ -50,8 +50,8 @@ def measure_cells(view: CellPixels, panel: Panel, pixel_size_um: float) -> pd.Da
     -------
     DataFrame
         n rows, columns as ``cells.parquet`` up to ``MARKER_snr``, then ``at_edge``. The nuclear stain
-        is averaged over the nucleus, every other marker over the whole cell. ``at_edge`` names the
-        edges of the scan that cut the cell, joined by ``+``.
+        is averaged over the nucleus, every other marker over the whole cell. ``edges`` names the
+        edges of the scan that cut the cell (``top``, ``left``, ``bottom``, ``right``), joined by ``+``.
     """
     count = int(view.cells.max(initial=0))
     rows, columns = np.nonzero(view.cells)
@@ -71,9 +71,9 @@ def measure_cells(view: CellPixels, panel: Panel, pixel_size_um: float) -> pd.Da
         "eccentricity": _eccentricity(label, count, y_px, x_px, area_px),
         "solidity": _solidity(view.cells, boxes, area_px),
         **_signals(view, panel, count),
-        "at_edge": [_edges(box, view) for box in boxes],
     }
-    return pd.DataFrame(table)
+    edges = [_edges(box, view) for box in boxes]
+    return pd.DataFrame({**table, "at_edge": [edge != "" for edge in edges], "edges": edges}).astype({"at_edge": bool})
 
 
 def _sums(label: np.ndarray, count: int, weights: np.ndarray | None = None) -> np.ndarray:
@@ -120,7 +120,7 @@ def _solidity(cells: np.ndarray, boxes: list[tuple[slice, slice]], area_px: np.n
 
 
 def _edges(box: tuple[slice, slice], view: CellPixels) -> str:
-    """Which edges of the scan the cell touches."""
+    """Name which edges of the scan the cell touches."""
     rows, columns = box
     y0, x0 = view.origin_px
     touched = {

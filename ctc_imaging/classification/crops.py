@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ctc_imaging.errors import SlideError
 from ctc_imaging.panel import Role
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from ctc_imaging.panel import Panel
     from ctc_imaging.segmentation import Background
-    from ctc_imaging.slide import Slide
 
 CROP_PX = 48
 UM_PER_PX = 0.5
@@ -25,6 +25,21 @@ ROLES = (Role.NUCLEUS, Role.EPITHELIAL, Role.MESENCHYMAL, Role.LEUKOCYTE)
 BLOCK_PX = 1024
 # A scale this close to ours is used as it is: resampling would smooth the noise for nothing.
 SCALE_TOLERANCE = 0.02
+
+
+class ScaledPixels(Protocol):
+    """What this package needs of a slide."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, rows, columns."""
+
+    @property
+    def pixel_size_um(self) -> float | None:
+        """Side of a pixel, or None where nobody told."""
+
+    def read(self, channels: Sequence[int], y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+        """Return the pixels of a window, (channels, rows, columns)."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,7 @@ class _Window:
 
 
 def iterate_crops(
-    slide: Slide,
+    slide: ScaledPixels,
     channels: Mapping[str, int],
     panel: Panel,
     background: Background,
@@ -73,6 +88,7 @@ def iterate_crops(
     Parameters
     ----------
     slide : Slide
+        With a known pixel size.
     channels : mapping of str to int
         Short names of the panel to the slide's channels.
     panel : Panel
@@ -88,11 +104,17 @@ def iterate_crops(
     Yields
     ------
     CropBatch
+
+    Raises
+    ------
+    SlideError
+        If the slide's pixel size isn't known.
     """
     present = np.array([panel.channel(role) is not None for role in ROLES], np.float32)
-    side = crop_side(slide.pixel_size_um)
+    pixel_size_um = known_pixel_size(slide)
+    side = crop_side(pixel_size_um)
     # Noise of the mean over one 0.5 um pixel: the same stain then reads the same at every sampling.
-    noise_scale = 1.0 if side == CROP_PX else slide.pixel_size_um / UM_PER_PX
+    noise_scale = 1.0 if side == CROP_PX else pixel_size_um / UM_PER_PX
     pending: list[tuple[int, np.ndarray, np.ndarray]] = []
     for block in _blocks(cells):
         y0, y1, x0, x1 = _bounds(block, side, slide.shape)
@@ -109,7 +131,7 @@ def iterate_crops(
 
 
 def iterate_raw_crops(
-    slide: Slide, channels: Mapping[str, int], cells: pd.DataFrame, batch: int = 64
+    slide: ScaledPixels, channels: Mapping[str, int], cells: pd.DataFrame, batch: int = 64
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (cell ids, raw pixels at 0.5 um) of all cells, in the order of `iterate_crops`.
 
@@ -119,7 +141,7 @@ def iterate_raw_crops(
     pixels : ndarray of float32, shape (n, C, 48, 48)
         Channels in panel order; zero outside the slide.
     """
-    side = crop_side(slide.pixel_size_um)
+    side = crop_side(known_pixel_size(slide))
     pending: list[tuple[int, np.ndarray]] = []
     for block in _blocks(cells):
         y0, y1, x0, x1 = _bounds(block, side, slide.shape)
@@ -131,6 +153,15 @@ def iterate_raw_crops(
                 pending = []
     if pending:
         yield _ids(pending), to_crop_scale(np.stack([crop for _, crop in pending]))
+
+
+def known_pixel_size(slide: ScaledPixels) -> float:
+    """Return the slide's pixel size in um, or raise SlideError: no scale, no crops of a fixed scale."""
+    if slide.pixel_size_um is None:
+        raise SlideError(
+            str(getattr(slide, "path", "slide")), "its pixel size isn't known", "give pixel_size_um in the cohort table"
+        )
+    return slide.pixel_size_um
 
 
 def crop_side(pixel_size_um: float) -> int:
@@ -182,7 +213,7 @@ def _bounds(block: pd.DataFrame, side: int, shape: tuple[int, ...]) -> tuple[int
 
 
 def _role_snr(
-    slide: Slide,
+    slide: ScaledPixels,
     channels: Mapping[str, int],
     panel: Panel,
     background: Background,

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-CLASSES = ("ctc", "leukocyte", "artefact")
+from ctc_imaging.classification.classes import CLASSES
+
 # Roles with a positivity output, as indices of crops.ROLES: epithelial, mesenchymal, leukocyte.
 POSITIVITY_PLANES = (1, 2, 3)
 CUES = 4 * 4 + 2 + 4

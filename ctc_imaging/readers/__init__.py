@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ctc_imaging.errors import SlideError
 from ctc_imaging.readers.base import Plane, Reader, Source
 from ctc_imaging.readers.folder import FolderReader
 from ctc_imaging.readers.tiff import TiffReader
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["READERS", "Plane", "Reader", "Source", "open_source"]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Light microscopes scan cells at 0.1 to 2.5 µm a pixel (100x to 4x); a scale outside this range is a
 # placeholder (72 dpi is 353 µm) or a wrong unit, and counts as unknown.

@@ -12,6 +12,7 @@ from ctc_imaging.report.source import Run
 from ctc_imaging.report.words import label, marker, number
 
 SHOWN = 60
+CLUSTERS = {"ctc": "in a CTC cluster", "ctc_leukocyte": "in a cluster with leukocytes"}
 COLUMNS = ["cell_id", "call", "p_ctc", "phenotype", "cluster_id", "cluster_kind"]
 
 
@@ -23,6 +24,7 @@ class Portrait:
     alt: str
     title: str
     lines: tuple[str, ...]
+    channels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,6 @@ class Gallery:
     portraits: tuple[Portrait, ...]
     total: int
     slides: int
-    channels: tuple[str, ...]
 
 
 def make_gallery(run: Run) -> Gallery:
@@ -50,8 +51,7 @@ def make_gallery(run: Run) -> Gallery:
         for slide_id, cells in chosen.groupby("slide_id", sort=True)
         for portrait in _portraits(run, str(slide_id), cells)
     ]
-    channels = tuple(channel["short"] for channel in run.facts.get("panel", {}).get("channels", []))
-    return Gallery(tuple(portraits), len(called), called["slide_id"].nunique(), channels)
+    return Gallery(tuple(portraits), len(called), called["slide_id"].nunique())
 
 
 def called_ctcs(run: Run) -> pd.DataFrame:
@@ -60,8 +60,8 @@ def called_ctcs(run: Run) -> pd.DataFrame:
     for slide_id in sorted(run.slides.loc[run.slides["state"] == "done", "slide_id"]):
         path = run.slide_folder(slide_id) / "cells.parquet"
         if path.is_file():
-            cells = pd.read_parquet(path, columns=COLUMNS)
-            tables.append(cells[cells["call"] == "ctc"].assign(slide_id=slide_id))
+            cells = pd.read_parquet(path, columns=COLUMNS, filters=[("call", "==", "ctc")])
+            tables.append(cells.assign(slide_id=slide_id))
     tables = [table for table in tables if len(table)]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*COLUMNS, "slide_id"])
 
@@ -100,10 +100,12 @@ def _portraits(run: Run, slide_id: str, cells: pd.DataFrame) -> list[Portrait]:
 
 
 def _portrait(slide_id: str, cell: Any, picture: str, shorts: list[str]) -> Portrait:
-    cluster = "" if pd.isna(cell.cluster_kind) or not cell.cluster_kind else f", in a {label(cell.cluster_kind)}"
+    cluster = CLUSTERS.get(str(cell.cluster_kind), "")
+    names = ("composite", *(marker(short) for short in shorts))
     return Portrait(
         picture=picture,
-        alt=f"CTC {cell.cell_id} of slide {slide_id}: composite, {', '.join(marker(short) for short in shorts)}",
+        alt=f"CTC {cell.cell_id} of slide {slide_id}: {', '.join(names)}",
         title=f"{slide_id}, cell {cell.cell_id}",
-        lines=(f"CTC probability {number(cell.p_ctc, 3)}", f"{label(cell.phenotype)}{cluster}"),
+        lines=(f"CTC probability {number(cell.p_ctc, 3)}", label(cell.phenotype), *([cluster] if cluster else [])),
+        channels=names,
     )

@@ -13,6 +13,8 @@ from ctc_imaging.report.words import MISSING, is_missing, label, number, per_ml,
 
 THUMBNAILS = 300  # above this many slides only the first in the table carry a picture, to keep the page light
 
+TONES = {"failed": "failed", "not assessable": "poor", "counted": "counted"}
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -167,6 +169,7 @@ def slide_rows(run: Run) -> list[dict[str, Any]]:
             "slide": label_id(row["slide_id"]),
             "sample": label_id(row["sample_id"]),
             "verdict": row["verdict"],
+            "tone": TONES.get(row["verdict"], "other"),
             "assessed": percent(row["assessed_fraction"]) if row["state"] == "done" else MISSING,
             "cells": whole(row["cells"]) if row["state"] == "done" else MISSING,
             "reason": _slide_reason(row),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from ctc_imaging.clinical import load_clinical
 from ctc_imaging.errors import RunError
 
 COUNTS = (
@@ -19,7 +20,6 @@ COUNTS = (
 ).split()
 SLIDES = ["slide_id", "state", "reason", *COUNTS]
 TIMELINE = ["patient_id", "day", "visit_status", "status", "change", "pattern", *COUNTS[5:]]
-CLINICAL = "patient_id surgery_date last_contact_date recurrence_date death_date".split()
 TEXT = {
     name: str
     for name in (
@@ -100,14 +100,8 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def read_clinical(path: Path) -> pd.DataFrame | None:
-    """Read clinical.csv with its dates parsed; None where there is none."""
-    if not path.is_file():
-        return None
-    table = read_table(path, CLINICAL)
-    for name in table:
-        if str(name).endswith("_date"):
-            table[name] = pd.to_datetime(table[name], errors="coerce")
-    return table
+    """Read the run's copy of clinical.csv; None where the run had none."""
+    return load_clinical(path) if path.is_file() else None
 
 
 def _read_facts(path: Path) -> dict[str, Any]:

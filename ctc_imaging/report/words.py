@@ -18,8 +18,6 @@ LABELS = {
     "not_due": "not due yet",
     "not_distinguishable": "no clear change",
     "ctc": "CTC",
-    "ctc_cluster": "CTC cluster",
-    "ctc_leukocyte_cluster": "CTC-leukocyte cluster",
 }
 MARKERS = {"dapi": "DAPI", "ck": "CK", "vim": "Vimentin", "cd45": "CD45", "epcam": "EpCAM", "twist": "Twist"}
 

@@ -14,6 +14,7 @@ Plane = NDArray[np.float32]
 _TEXTURE_SIDE_PX = 512
 # The texture sheets are the same in every simulation; a slide's seed only picks the windows cut from them.
 _TEXTURE_SEED = 20260117
+_HARMONIC_FALL = np.array([1.0, 1.4, 2.4, 4.0])
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,14 @@ def draw_outline(
     rng: np.random.Generator,
     *,
     aspect: float = 1.0,
+    angle: float = 0.0,
     roughness: float = 0.03,
     centre_um: tuple[float, float] = (0.0, 0.0),
 ) -> Outline:
-    """Draw an outline at a random angle, its harmonics 2 to 5 falling in amplitude from `roughness`."""
-    sizes = roughness * rng.standard_normal(4) / np.array([1.0, 1.2, 1.6, 2.0])
-    phases = rng.uniform(0, 2 * np.pi, 5)
-    wobble = tuple(complex(c) for c in sizes * np.exp(1j * phases[1:]))
-    return Outline(radius_um, centre_um, aspect, float(phases[0]), wobble)
+    """Draw an outline whose harmonics 2 to 5 fall in amplitude from `roughness`."""
+    sizes = roughness * rng.standard_normal(4) / _HARMONIC_FALL
+    wobble = tuple((sizes * np.exp(1j * rng.uniform(0, 2 * np.pi, 4))).tolist())
+    return Outline(radius_um, centre_um, aspect, angle, wobble)
 
 
 def dome(depth: Plane) -> Plane:

@@ -1,0 +1,52 @@
+# The two commands of a newcomer, each doing all of its own set-up: make demo, make test.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= demo
+
+# uv where it is there, else pip. The constraints pin what the suite was run with.
+UV := $(shell command -v uv 2>/dev/null)
+ifdef UV
+CREATE = uv venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+INSTALL = uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+else
+CREATE = test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt
+endif
+
+.PHONY: demo test lint wheel-test benchmark clean
+
+demo: $(VENV)/.base
+	$(BIN)/ctc-imaging demo --out $(OUT)
+
+test: $(VENV)/.all
+	$(BIN)/pytest
+
+lint: $(VENV)/.all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The suite once more, on the built wheel instead of the checkout.
+wheel-test: $(VENV)/.all
+	rm -rf dist .wheel-check
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+	$(BIN)/python -m pip install --quiet --no-deps --target .wheel-check dist/*.whl
+	PYTHONPATH=$(CURDIR)/.wheel-check CTC_IMAGING_TEST_WHEEL=1 $(BIN)/pytest -p no:cacheprovider
+
+benchmark: $(VENV)/.all
+	$(BIN)/python benchmarks/accuracy.py
+
+$(VENV)/.base: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "ctc-imaging needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	$(CREATE)
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.all: $(VENV)/.base
+	$(INSTALL) --editable '.[review,train,test,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .wheel-check dist demo

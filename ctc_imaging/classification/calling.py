@@ -1,0 +1,241 @@
+"""From a slide's cells to calls: class, phenotype, focus, and the crops a person looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from ctc_imaging.classification.classes import CANDIDATES, CLASSES, INDETERMINATE
+from ctc_imaging.classification.crops import (
+    CROP_PX,
+    UM_PER_PX,
+    CropBatch,
+    ScaledPixels,
+    iterate_crops,
+    iterate_raw_crops,
+)
+from ctc_imaging.panel import Panel, Role
+from ctc_imaging.segmentation import Background, measure_background
+
+if TYPE_CHECKING:
+    from ctc_imaging.classification.model import Classifier, Thresholds
+
+POSITIVE = 0.5
+TUMOUR_POSITIVE_SNR = 3.0
+# Contrast limits of candidates: from the background to this many units of its noise above it.
+CONTRAST_SNR = 30.0
+CONTRAST_GRID = 8
+
+
+def call_cells(
+    slide: ScaledPixels,
+    channels: Mapping[str, int],
+    panel: Panel,
+    background: Background,
+    labels: Any,
+    cells: pd.DataFrame,
+    classifier: Classifier,
+) -> pd.DataFrame:
+    """Call every cell of a slide.
+
+    Parameters
+    ----------
+    slide : Slide
+    channels : mapping of str to int
+        Short names of the panel to the slide's channels.
+    panel : Panel
+    background : Background
+    labels : array of uint32, shape (2, Y, X)
+        Cell and nucleus labels; values are cell ids.
+    cells : DataFrame
+        As from `segment_slide`.
+    classifier : Classifier
+
+    Returns
+    -------
+    DataFrame
+        `cells` with `p_ctc`, `p_leukocyte`, `p_artefact` (float64), `call`, `phenotype` (text, empty
+        for all but CTCs) and `focus` (see `edge_sharpness`).
+    """
+    order, p, positivity, focus = [], [np.empty((0, 3))], [np.empty((0, 3))], [np.empty(0)]
+    for batch in iterate_crops(slide, channels, panel, background, labels, cells):
+        batch_p, batch_positivity = classifier.predict(batch)
+        order.append(batch.cell_ids)
+        p.append(batch_p)
+        positivity.append(batch_positivity)
+        focus.append(edge_sharpness(batch))
+    found = pd.Index(np.concatenate([np.empty(0, np.int64), *order]))
+    rows = found.get_indexer(pd.Index(cells["cell_id"].to_numpy(np.int64)))
+    p_cells, positive = np.concatenate(p)[rows], np.concatenate(positivity)[rows] >= POSITIVE
+    calls = decide(p_cells, classifier.thresholds)
+    calls[(calls == "ctc") & _unsupported(cells, panel, positive)] = INDETERMINATE
+    called = cells.assign(**{f"p_{name}": p_cells[:, index] for index, name in enumerate(CLASSES)})
+    return called.assign(
+        call=calls,
+        phenotype=phenotypes(calls, positive, panel.channel(Role.MESENCHYMAL) is not None),
+        focus=np.concatenate(focus)[rows],
+    )
+
+
+def decide(p: np.ndarray, thresholds: Thresholds) -> np.ndarray:
+    """Turn probabilities into calls.
+
+    A cell is a CTC only from the threshold for rare cells on; between that and the doubtful
+    threshold, or where no other class is clear, it is indeterminate.
+
+    Parameters
+    ----------
+    p : ndarray of float64, shape (n, 3)
+        Probabilities in the order of `CLASSES`.
+    thresholds : Thresholds
+
+    Returns
+    -------
+    ndarray of str objects, shape (n,)
+    """
+    others = np.array(CLASSES, object)[1:]
+    best = p[:, 1:].argmax(axis=1)
+    calls = np.where(p[:, 1:].max(axis=1) >= thresholds.clear, others[best], INDETERMINATE).astype(object)
+    calls[p[:, 0] >= thresholds.doubtful] = INDETERMINATE
+    calls[p[:, 0] >= thresholds.ctc] = CLASSES[0]
+    return calls
+
+
+def phenotypes(calls: np.ndarray, positive: np.ndarray, has_mesenchymal: bool) -> np.ndarray:
+    """Name the phenotype of each CTC from its markers.
+
+    Parameters
+    ----------
+    calls : ndarray of str, shape (n,)
+    positive : ndarray of bool, shape (n, 3)
+        Epithelial, mesenchymal, leukocyte marker.
+    has_mesenchymal : bool
+        Whether the panel has a mesenchymal marker; without one every CTC is undetermined.
+
+    Returns
+    -------
+    ndarray of str objects, shape (n,)
+        Empty for cells that aren't CTCs; ``undetermined`` too where neither marker is positive.
+    """
+    epithelial, mesenchymal = positive[:, 0], positive[:, 1] & has_mesenchymal
+    names = np.select(
+        [epithelial & mesenchymal, mesenchymal, epithelial & has_mesenchymal],
+        ["hybrid", "mesenchymal", "epithelial"],
+        default="undetermined",
+    )
+    return np.where(calls == "ctc", names, "").astype(object)
+
+
+def edge_sharpness(batch: CropBatch) -> np.ndarray:
+    """Sharpness of each cell's own nuclear outline, per um.
+
+    The mean gradient of the nuclear stain within one pixel (0.5 um) of the outline, divided by the
+    mean stain inside it: a boundary blurred over a width w (um) reads about 1 / w, whatever the
+    stain's strength. NaN where there is no nucleus or no stain. For nuclei of SNR below about 5 the
+    noise's own gradient shows.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+    """
+    stain, nucleus = batch.roles[:, 0], batch.masks[:, 1] >= 0.5
+    square = np.ones((1, 3, 3), bool)
+    edge = ndimage.binary_dilation(nucleus, square) & ~ndimage.binary_erosion(nucleus, square)
+    gradient = np.hypot(*np.gradient(stain, UM_PER_PX, axis=(1, 2)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        steepness = (gradient * edge).sum((1, 2), dtype=np.float64) / edge.sum((1, 2))
+        strength = (stain * nucleus).sum((1, 2), dtype=np.float64) / nucleus.sum((1, 2))
+        return np.where(strength > 0, steepness / strength, np.nan)
+
+
+def write_crops(
+    path: Path,
+    slide: ScaledPixels,
+    channels: Mapping[str, int],
+    panel: Panel,
+    cells: pd.DataFrame,
+    background: Background | None = None,
+    slide_id: str | None = None,
+) -> None:
+    """Write the raw crops of all candidates (called ctc or indeterminate) as a Zarr group.
+
+    The group (Zarr format 2) has `crops`, uint16 (N, C, 48, 48) at 0.5 um a pixel with channels in
+    panel order, and `cell_id`, int64 (N,). Its attributes are `pixel_size_um`, `channels`, `low` and
+    `high` (contrast limits per channel, from the background), `scale`, `offset` and, if given,
+    `slide_id`. The slide's own value is ``crops * scale + offset``, per channel: 1 and 0 for uint8
+    and uint16 slides; for other types the range from a third of the contrast below `low` to four
+    times the contrast is kept, and what lies outside it is clipped.
+
+    Parameters
+    ----------
+    path : Path
+        The group's folder, replaced if it exists.
+    slide : Slide
+    channels : mapping of str to int
+    panel : Panel
+    cells : DataFrame
+        With `cell_id`, `y_px`, `x_px`, `call`.
+    background : Background, optional
+        Measured anew when not given.
+    slide_id : str, optional
+    """
+    import zarr
+
+    background = background or measure_background(slide, channels)
+    candidates = cells[cells["call"].isin(CANDIDATES)]
+    low, high = _contrast(slide, background)
+    scale, offset = _storage(slide, channels, low, high)
+    shape = (len(candidates), len(panel.channels), CROP_PX, CROP_PX)
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    crops = group.create_array("crops", shape=shape, chunks=(64, *shape[1:]), dtype="uint16")
+    ids = group.create_array("cell_id", shape=shape[:1], chunks=(max(shape[0], 1),), dtype="int64")
+    start = 0
+    for cell_ids, pixels in iterate_raw_crops(slide, channels, candidates):
+        stop = start + len(cell_ids)
+        stored = (pixels - offset[:, None, None]) / scale[:, None, None]
+        crops[start:stop] = stored.round().clip(0, np.iinfo(np.uint16).max).astype(np.uint16)
+        ids[start:stop] = cell_ids
+        start = stop
+    attributes = {"low": low.tolist(), "high": high.tolist(), "scale": scale.tolist(), "offset": offset.tolist()}
+    group.attrs.update({"pixel_size_um": UM_PER_PX, "channels": list(panel.shorts), **attributes})
+    if slide_id is not None:
+        group.attrs["slide_id"] = slide_id
+
+
+def _unsupported(cells: pd.DataFrame, panel: Panel, positive: np.ndarray) -> np.ndarray:
+    """Cells that are only mesenchymal, where the panel asks for a tumour marker and theirs is negative."""
+    only_mesenchymal = positive[:, 1] & ~positive[:, 0]
+    if not panel.mesenchymal_needs_tumour_marker:
+        return np.zeros_like(only_mesenchymal)
+    supported = np.zeros_like(only_mesenchymal)
+    for channel in panel.channels:
+        if channel.role == Role.TUMOUR:
+            supported |= cells[f"{channel.short}_snr"].to_numpy() >= TUMOUR_POSITIVE_SNR
+    return only_mesenchymal & ~supported
+
+
+def _contrast(slide: ScaledPixels, background: Background) -> tuple[np.ndarray, np.ndarray]:
+    """Contrast limits per channel: the slide's median background, and `CONTRAST_SNR` of noise above it."""
+    height, width = slide.shape[-2:]
+    samples = [
+        np.stack(background.window(y, y + 1, x, x + 1))[:, :, 0, 0]
+        for y in np.linspace(0, height - 1, CONTRAST_GRID).astype(int).tolist()
+        for x in np.linspace(0, width - 1, CONTRAST_GRID).astype(int).tolist()
+    ]
+    level, noise = np.median(samples, axis=0).astype(np.float64)
+    return level, level + CONTRAST_SNR * noise
+
+
+def _storage(
+    slide: ScaledPixels, channels: Mapping[str, int], low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and offset per channel that bring the slide's values into uint16."""
+    if slide.read([next(iter(channels.values()))], 0, 1, 0, 1).dtype in (np.uint8, np.uint16):
+        return np.ones_like(low), np.zeros_like(low)
+    contrast = high - low
+    return contrast * (4 + 1 / 3) / np.iinfo(np.uint16).max, low - contrast / 3

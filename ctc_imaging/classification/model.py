@@ -1,0 +1,313 @@
+"""Classifiers as files: find one by name, check that it is whole, and predict with it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import platformdirs
+
+from ctc_imaging.classification.classes import CLASSES
+from ctc_imaging.classification.crops import CROP_PX, ROLES, UM_PER_PX, CropBatch
+from ctc_imaging.errors import ModelError
+from ctc_imaging.files import atomic_path, sha256_file, sha256_json, write_json
+
+if TYPE_CHECKING:
+    from ctc_imaging.classification.network import CellNetwork
+
+FORMAT = "ctc-imaging-classifier/1"
+WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
+# A cell's probabilities mustn't depend on its company: every batch is filled up to this many.
+BATCH = 256
+DECIMALS = 6
+# What of model.json decides a call; the rest (training, metrics) may be told better later.
+_DECISIVE = ("format", "classes", "roles", "crop_px", "um_per_px", "squash", "architecture")
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """From probabilities to a call.
+
+    A cell is a CTC from `ctc` on, doubtful from `doubtful` on; another class needs at least `clear`.
+    """
+
+    ctc: float
+    doubtful: float
+    clear: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Class logits become probabilities by softmax(logits / temperature + bias).
+
+    Bias-corrected temperature scaling (Alexandari 2020, ICML 119:222): the bias moves from the
+    balanced classes of training to the prevalence the model is calibrated at.
+    """
+
+    temperature: float
+    bias: tuple[float, float, float]
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Return probabilities (n, 3) as float64 from logits (n, 3)."""
+        scaled = logits.astype(np.float64) / self.temperature + np.array(self.bias)
+        scaled -= scaled.max(axis=1, keepdims=True)
+        odds = np.exp(scaled)
+        return odds / odds.sum(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network with its calibration and thresholds.
+
+    Attributes
+    ----------
+    name : str
+    network : CellNetwork
+        In evaluation mode.
+    calibration : Calibration
+    thresholds : Thresholds
+    hash : str
+        SHA-256 of all that decides a call: weights, calibration, thresholds, crops.
+    """
+
+    name: str
+    network: CellNetwork
+    calibration: Calibration
+    thresholds: Thresholds
+    hash: str
+
+    def predict(self, batch: CropBatch) -> tuple[np.ndarray, np.ndarray]:
+        """Classify crops.
+
+        Parameters
+        ----------
+        batch : CropBatch
+            Of any length.
+
+        Returns
+        -------
+        p : ndarray of float64, shape (n, 3)
+            Probabilities of ctc, leukocyte, artefact, to 6 decimals.
+        positivity : ndarray of float64, shape (n, 3)
+            Probability that the epithelial, mesenchymal, leukocyte marker is positive; 0 where the
+            panel has no such marker.
+        """
+        logits, positivity = self.raw(batch)
+        marker = np.where(batch.present[1:] > 0, 1 / (1 + np.exp(-positivity.astype(np.float64))), 0.0)
+        return self.calibration.probabilities(logits).round(DECIMALS), marker.round(DECIMALS)
+
+    def raw(self, batch: CropBatch) -> tuple[np.ndarray, np.ndarray]:
+        """Return the network's class and positivity logits, each float32 of shape (n, 3)."""
+        count = len(batch.cell_ids)
+        parts = [self._forward(batch, start) for start in range(0, count, BATCH)]
+        if not parts:
+            return np.empty((0, 3), np.float32), np.empty((0, 3), np.float32)
+        logits, positivity = (np.concatenate(halves) for halves in zip(*parts, strict=True))
+        return logits[:count], positivity[:count]
+
+    def _forward(self, batch: CropBatch, start: int) -> tuple[np.ndarray, np.ndarray]:
+        import torch
+
+        from ctc_imaging.classification.network import squash
+
+        planes = _filled(squash(batch.roles[start : start + BATCH]))
+        masks = _filled(batch.masks[start : start + BATCH])
+        present = np.broadcast_to(batch.present, (BATCH, len(ROLES))).copy()
+        with torch.inference_mode(), _one_thread():
+            outputs = self.network(*(torch.from_numpy(array) for array in (planes, present, masks)))
+        return outputs[0].numpy(), outputs[1].numpy()
+
+
+def load_model(name: str = "default") -> Classifier:
+    """Load a classifier by name, from the first of the model folders that has it.
+
+    Parameters
+    ----------
+    name : str
+        Searched in ``$CTC_IMAGING_MODELS``, the user's model folder, then the packaged models.
+
+    Returns
+    -------
+    Classifier
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its files are missing, damaged or don't belong together.
+    """
+    models = list_models()
+    if name not in models:
+        raise ModelError(
+            name,
+            f"no such model in {', '.join(str(folder) for folder in model_folders())}",
+            f"choose one of {', '.join(models) or '(none found)'}, or set CTC_IMAGING_MODELS to the folder that has it",
+        )
+    return read_model(models[name])
+
+
+def list_models() -> dict[str, Path]:
+    """Find all models: name to folder, in the order of names; an earlier folder hides a later one."""
+    found: dict[str, Path] = {}
+    for folder in model_folders():
+        for description in sorted(folder.glob(f"*/{DESCRIPTION}")):
+            found.setdefault(description.parent.name, description.parent)
+    return dict(sorted(found.items()))
+
+
+def model_folders() -> list[Path]:
+    """Return the folders that are searched for models, first come first served."""
+    package = Path(__file__).resolve().parents[1]
+    # A wheel carries the models inside the package; a checkout keeps them beside it.
+    shipped = package / "_models"
+    folders = [user_models(), shipped if shipped.is_dir() else package.parent / "models"]
+    chosen = os.environ.get("CTC_IMAGING_MODELS")
+    return [Path(chosen), *folders] if chosen else folders
+
+
+def user_models() -> Path:
+    """Return the user's own model folder, where promoted models go."""
+    return Path(platformdirs.user_data_dir("ctc_imaging")) / "models"
+
+
+def read_model(folder: Path) -> Classifier:
+    """Load the classifier of a folder, named after it.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing or damaged, or the weights aren't those of the description.
+    """
+    folder = Path(folder)
+    description = read_description(folder)
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise ModelError(weights, "the model's weights are missing", "install the model again")
+    if sha256_file(weights) != description["weights_sha256"]:
+        raise ModelError(weights, "not the weights that model.json describes", "install the model again")
+    return Classifier(
+        name=folder.name,
+        network=_network(weights, description),
+        calibration=Calibration(float(description["temperature"]), tuple(description["bias"])),
+        thresholds=Thresholds(**description["thresholds"]),
+        hash=description_hash(description),
+    )
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read and check a model's ``model.json``.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, malformed, or made for other crops than this version cuts.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise ModelError(path, "no model here", "name a folder with weights.safetensors and model.json")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        found = {key: description[key] for key in _DECISIVE}
+        complete = {"weights_sha256", "temperature", "bias", "thresholds"} <= description.keys()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(path, f"the model's description is damaged ({error!r})", "install the model again") from error
+    if not complete or found != {**interface(), "architecture": found["architecture"]}:
+        raise ModelError(path, "made for another version of ctc-imaging", "train it again or install that version")
+    return description
+
+
+def description_hash(description: dict[str, Any]) -> str:
+    """SHA-256 of what decides a call; training notes and metrics don't count."""
+    keys = (*_DECISIVE, "weights_sha256", "temperature", "bias", "thresholds")
+    return sha256_json({key: description[key] for key in keys})
+
+
+def interface() -> dict[str, Any]:
+    """Return what a network and this package must agree on: classes, roles, scale and squashing of crops."""
+    return {
+        "format": FORMAT,
+        "classes": list(CLASSES),
+        "roles": [str(role) for role in ROLES],
+        "crop_px": CROP_PX,
+        "um_per_px": UM_PER_PX,
+        "squash": "arcsinh((pixel - level) / noise)",
+    }
+
+
+def save_model(
+    folder: Path,
+    network: CellNetwork,
+    architecture: dict[str, int],
+    calibration: Calibration,
+    thresholds: Thresholds,
+    notes: dict[str, Any],
+) -> Classifier:
+    """Write a model folder and load it back.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if needed; its name is the model's.
+    network : CellNetwork
+        Trained, not fused.
+    architecture : dict
+        Arguments of `CellNetwork`.
+    calibration : Calibration
+    thresholds : Thresholds
+    notes : dict
+        `training` and `metrics`, JSON values that are kept and shown but decide nothing.
+    """
+    from safetensors.torch import save_file
+
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
+    description = {
+        **interface(),
+        "architecture": architecture,
+        "weights_sha256": sha256_file(folder / WEIGHTS),
+        "temperature": calibration.temperature,
+        "bias": list(calibration.bias),
+        "thresholds": vars(thresholds),
+        **notes,
+    }
+    write_json(folder / DESCRIPTION, description)
+    return read_model(folder)
+
+
+def _network(weights: Path, description: dict[str, Any]) -> CellNetwork:
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from ctc_imaging.classification.network import CellNetwork, fuse
+
+    try:
+        network = CellNetwork(**description["architecture"])
+        network.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError, TypeError) as error:
+        raise ModelError(weights, "the weights don't fit the network", "install the model again") from error
+    return fuse(network.eval()).to(memory_format=torch.channels_last)
+
+
+def _filled(array: np.ndarray) -> np.ndarray:
+    full = np.zeros((BATCH, *array.shape[1:]), np.float32)
+    full[: len(array)] = array
+    return full
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """With one thread a sum has one order, hence one result."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

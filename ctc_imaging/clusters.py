@@ -1,0 +1,84 @@
+"""CTC clusters: cells whose outlines lie within a gap of each other, by the panel's named rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from ctc_imaging.panel import ClusterRule
+
+
+def find_clusters(cells: pd.DataFrame, labels: Any, rule: ClusterRule, pixel_size_um: float) -> pd.DataFrame:
+    """Add each cell's cluster.
+
+    CTCs within `rule.max_gap_um` of each other, directly or through other CTCs, form one cluster
+    with the leukocytes within that gap of any of them. It counts from `rule.min_ctc` CTCs, or from
+    one CTC with a leukocyte.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        With ``cell_id``, ``call``, ``y_px``, ``x_px`` and ``diameter_um``.
+    labels : array-like of uint32, shape (2, Y, X)
+        Cell labels in the first plane.
+    rule : ClusterRule
+    pixel_size_um : float
+
+    Returns
+    -------
+    DataFrame
+        `cells` with ``cluster_id`` (0 for none, else counting from 1 in the order of ``cell_id``) and
+        ``cluster_kind`` (``ctc`` for CTCs alone, ``ctc_leukocyte`` with leukocytes, empty for none).
+    """
+    call = cells.set_index("cell_id")["call"]
+    ctc = call.index[call == "ctc"].to_numpy()
+    pairs = _neighbours(cells, labels, rule.max_gap_um / pixel_size_um)
+    group = _groups(ctc, pairs)
+    beside = {
+        (int(group[one]), int(other)) for one, others in pairs.items() for other in others if call.get(other) == "leukocyte"
+    }
+    members = pd.concat([pd.Series(group), pd.Series({other: number for number, other in sorted(beside, reverse=True)})])
+    with_leukocyte = {number for number, _ in beside}
+    sizes = pd.Series(group).value_counts()
+    kept = [n for n in sorted(sizes.index) if sizes[n] >= rule.min_ctc or n in with_leukocyte]
+    names = {number: index for index, number in enumerate(kept, start=1)}
+    kinds = {names[n]: "ctc_leukocyte" if n in with_leukocyte else "ctc" for n in kept}
+    cluster_id = cells["cell_id"].map(members.map(names)).fillna(0).astype(np.int64)
+    return cells.assign(cluster_id=cluster_id, cluster_kind=cluster_id.map(kinds).fillna(""))
+
+
+def _neighbours(cells: pd.DataFrame, labels: Any, gap_px: float) -> dict[int, list[int]]:
+    """For each CTC the other cells within the gap of its outline."""
+    found = {}
+    for cell in cells[cells["call"] == "ctc"].itertuples():
+        view = _around(labels, int(cell.cell_id), int(cell.y_px), int(cell.x_px), int(np.ceil(gap_px)) + 1)
+        # Centres of touching pixels lie one pixel apart.
+        within = ndimage.distance_transform_edt(view != cell.cell_id) <= gap_px + 1
+        others = np.unique(view[within])
+        found[int(cell.cell_id)] = [int(other) for other in others if other not in (0, cell.cell_id)]
+    return found
+
+
+def _around(labels: Any, cell_id: int, y: int, x: int, margin_px: int) -> np.ndarray:
+    """Return a window of labels that holds a cell with a margin, widened while the cell reaches its border."""
+    for reach_px in (64, 128, 256, 512):
+        window = np.asarray(labels[0, max(y - reach_px, 0) : y + reach_px, max(x - reach_px, 0) : x + reach_px])
+        inner = (slice(margin_px, -margin_px), slice(margin_px, -margin_px))
+        if np.count_nonzero(window[inner] == cell_id) == np.count_nonzero(window == cell_id):
+            break
+    return window
+
+
+def _groups(ctc: np.ndarray, pairs: dict[int, list[int]]) -> dict[int, int]:
+    """Number of the connected group of each CTC, groups in the order of their first cell."""
+    place = {int(cell_id): index for index, cell_id in enumerate(ctc)}
+    edges = [(place[one], place[other]) for one, others in pairs.items() for other in others if other in place]
+    rows, columns = np.array(edges, np.intp).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(ctc), len(ctc)))
+    _, group = connected_components(graph, directed=False) if len(ctc) else (0, np.array([], np.intp))
+    return {int(cell_id): int(number) for cell_id, number in zip(ctc, group, strict=True)}

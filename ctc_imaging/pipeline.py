@@ -1,0 +1,113 @@
+"""One slide, start to end: pixels → quality → cells → calls → clusters, into the slide's own folder."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ctc_imaging.classification import Classifier, call_cells, load_model, write_crops
+from ctc_imaging.clusters import find_clusters
+from ctc_imaging.cohort import SlideEntry
+from ctc_imaging.config import Settings
+from ctc_imaging.errors import SlideError
+from ctc_imaging.files import write_json, write_parquet
+from ctc_imaging.panel import Panel, load_panel
+from ctc_imaging.quality import Quality, assess, overview, write_png
+from ctc_imaging.segmentation import measure_background, segment_slide
+from ctc_imaging.slide import Slide, open_slide
+from ctc_imaging.store.labels import create_labels, finish_labels
+
+
+def process_slide(entry: SlideEntry, folder: Path, settings: Settings) -> dict[str, Any]:
+    """Process one slide of a cohort.
+
+    Parameters
+    ----------
+    entry : SlideEntry
+        The slide's row of the cohort.
+    folder : Path
+        An empty folder; gets ``cells.parquet``, ``labels.ome.zarr``, ``crops.zarr``,
+        ``quality.json`` and ``overview.png``.
+    settings : Settings
+
+    Returns
+    -------
+    dict
+        ``cells``, ``ctc``, ``assessable`` and ``assessed_fraction``, for the log.
+
+    Raises
+    ------
+    CtcImagingError
+        If the slide can't be read, its scale isn't known or the panel doesn't fit it.
+    """
+    panel = load_panel(entry.panel or settings.panel)
+    with open_slide(entry.slide, entry.pixel_size_um) as slide:
+        channels = panel.assign(slide.channel_names, entry.slide)
+        quality = assess(slide, channels, panel)
+        cells = find_and_call_cells(slide, channels, panel, _classifier(settings.model), folder, settings.tile_px)
+        cells["assessed"] = quality.contains(cells["y_px"].to_numpy(), cells["x_px"].to_numpy())
+        write_parquet(folder / "cells.parquet", _in_order(cells, panel))
+        write_crops(folder / "crops.zarr", slide, channels, panel, cells)
+        write_json(folder / "quality.json", {**quality.to_json(), "oversized_um2": cells.attrs["oversized_um2"]})
+        write_png(folder / "overview.png", overview(slide, channels, panel, quality))
+    return _summary(cells, quality)
+
+
+def find_and_call_cells(
+    slide: Slide, channels: dict[str, int], panel: Panel, classifier: Classifier, folder: Path, tile_px: int
+) -> pd.DataFrame:
+    """Segment, measure, call and cluster the cells of a slide, writing its label image.
+
+    Returns
+    -------
+    DataFrame
+        The columns of ``cells.parquet`` but ``assessed``.
+
+    Raises
+    ------
+    SlideError
+        If the pixel size isn't known.
+    """
+    pixel_size_um = slide.pixel_size_um
+    if pixel_size_um is None:
+        raise SlideError(slide.path, "the pixel size isn't in the file", "give it in the cohort's column pixel_size_um")
+    background = measure_background(slide, channels)
+    labels = create_labels(folder / "labels.ome.zarr", *slide.shape[1:])
+    cells = segment_slide(slide, channels, panel, background, labels, pixel_size_um, tile_px)
+    oversized_um2 = cells.attrs["oversized_um2"]
+    cells = call_cells(slide, channels, panel, background, labels, cells, classifier)
+    cells = find_clusters(cells, labels, panel.clusters, pixel_size_um)
+    finish_labels(folder / "labels.ome.zarr", pixel_size_um)
+    cells.attrs["oversized_um2"] = oversized_um2
+    return cells
+
+
+@lru_cache(maxsize=1)
+def _classifier(name: str) -> Classifier:
+    """Load a model once per process."""
+    return load_model(name)
+
+
+def _in_order(cells: pd.DataFrame, panel: Panel) -> pd.DataFrame:
+    """Put the columns in the order of the contract."""
+    signals = [f"{short}_{measure}" for short in panel.shorts for measure in ("mean", "snr")]
+    return cells[
+        [
+            *("cell_id", "y_um", "x_um", "y_px", "x_px", "area_um2", "diameter_um", "nucleus_area_um2"),
+            *("eccentricity", "solidity", *signals),
+            *("call", "p_ctc", "p_leukocyte", "p_artefact", "phenotype", "cluster_id", "cluster_kind"),
+            *("focus", "at_edge", "edges", "assessed"),
+        ]
+    ]
+
+
+def _summary(cells: pd.DataFrame, quality: Quality) -> dict[str, Any]:
+    return {
+        "cells": len(cells),
+        "ctc": int((cells["call"] == "ctc").sum()),
+        "assessable": quality.assessable,
+        "assessed_fraction": quality.assessed_fraction,
+    }

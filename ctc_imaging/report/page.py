@@ -1,0 +1,96 @@
+"""Put the report's sections together on one self-contained page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+import ctc_imaging
+from ctc_imaging.files import write_text
+from ctc_imaging.report.gallery import make_gallery
+from ctc_imaging.report.patients import patient_cards
+from ctc_imaging.report.sections import headline, sample_rows, slide_rows, summary
+from ctc_imaging.report.source import Run, read_run
+from ctc_imaging.report.survival import survival_page
+from ctc_imaging.report.words import interval, marker, number, plural
+
+HERE = Path(__file__).parent
+
+
+def write_report(run: Path) -> Path:
+    """Write RUN/report.html, one self-contained page, from what stands in the RUN folder.
+
+    Parameters
+    ----------
+    run : Path
+        A folder made by ``ctc-imaging run``; its tables may be empty and its slides may all have failed.
+
+    Returns
+    -------
+    Path
+        The page. The same run gives the same bytes.
+
+    Raises
+    ------
+    RunError
+        If there is no readable ``run.json`` in the folder.
+    """
+    source = read_run(Path(run))
+    target = source.folder / "report.html"
+    write_text(target, render(source))
+    return target
+
+
+def render(run: Run) -> str:
+    """Render the page of a run as HTML text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(marker=marker, number=number, interval=interval, svg=Markup)
+    environment.globals.update(plural=plural)
+    return environment.get_template("report.html.j2").render(context(run))
+
+
+def context(run: Run) -> dict[str, Any]:
+    """Gather what the template shows."""
+    controls = run.counts[run.counts["sample_kind"] != "patient"]
+    return {
+        "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        "headline": headline(run),
+        "facts": run_facts(run),
+        "simulated": run.simulated,
+        "panel": run.facts.get("panel", {}),
+        "cutoff": run.cutoff,
+        "clinical": run.clinical is not None,
+        "summary": summary(run),
+        "samples": sample_rows(run.patients),
+        "controls": sample_rows(controls),
+        "slides": slide_rows(run),
+        "gallery": make_gallery(run),
+        "patients": patient_cards(run),
+        "survival": survival_page(run),
+    }
+
+
+def run_facts(run: Run) -> list[tuple[str, str]]:
+    """Name and value of what the run was: when, with which version, panel and model."""
+    panel, model = run.facts.get("panel", {}), run.facts.get("model", {})
+    return [
+        ("Run", run.folder.resolve().name),
+        ("Date", str(run.facts.get("finished", run.facts.get("created", "not recorded")))[:16].replace("T", " ")),
+        ("Version", str(run.facts.get("version", ctc_imaging.__version__))),
+        ("Panel", _with_hash(panel)),
+        ("Model", _with_hash(model)),
+    ]
+
+
+def _with_hash(part: dict[str, Any]) -> str:
+    name = str(part.get("name", "not recorded"))
+    return f"{name} ({str(part['hash'])[:12]})" if part.get("hash") else name

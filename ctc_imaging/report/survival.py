@@ -1,0 +1,162 @@
+"""Recurrence-free survival by pattern, the time-varying Cox model and the landmark risk, ready for the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ctc_imaging.errors import CtcImagingError
+from ctc_imaging.panel import CutOff
+from ctc_imaging.report.figures import draw_risk, draw_survival, group_colour, to_svg
+from ctc_imaging.report.source import COUNTS, Run, read_clinical, read_table
+from ctc_imaging.report.words import MISSING, is_missing, label, limits, number, p_value, percent
+
+if TYPE_CHECKING:
+    from ctc_imaging.recurrence import Analysis, Curve, LandmarkRisk, LandmarkSurvival
+
+LANDMARK_DAY = 30.0
+HORIZON_DAYS = 730.0
+RISKS_LISTED = 24  # with more patients the page shows all risks as a drawing instead of a table
+
+
+@dataclass(frozen=True)
+class SurvivalPage:
+    """What the survival section says; `reason` tells why there are no figures."""
+
+    patients: int
+    separate: bool
+    landmark_day: float
+    horizon_days: float
+    reason: str = ""
+    figure: str = ""
+    groups: tuple[dict[str, str], ...] = ()
+    at_risk_days: tuple[str, ...] = ()
+    at_risk: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    logrank: str = ""
+    excluded: tuple[tuple[str, int], ...] = ()
+    cox: tuple[dict[str, str], ...] = ()
+    cox_size: str = ""
+    risks: tuple[dict[str, str], ...] = ()
+    risk_figure: str = ""
+    risk_size: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+
+def survival_page(run: Run) -> SurvivalPage:
+    """Analyse recurrence, from RUN/survival/ where there is one, else from the run's own patients.
+
+    Parameters
+    ----------
+    run : Run
+        Its configuration may set `landmark_day` and `horizon_days`.
+
+    Returns
+    -------
+    SurvivalPage
+        Without figures, but with the reason, where the data can't carry an analysis.
+    """
+    settings = run.facts.get("configuration", {})
+    landmark, horizon = (
+        float(settings.get(name, default))
+        for name, default in (("landmark_day", LANDMARK_DAY), ("horizon_days", HORIZON_DAYS))
+    )
+    folder = run.folder / "survival"
+    separate = (folder / "counts.csv").is_file() and (folder / "clinical.csv").is_file()
+    try:
+        timeline, clinical = _separate_tables(run, folder, landmark) if separate else (run.timeline, run.clinical)
+        if clinical is None or not len(timeline):
+            return SurvivalPage(0, separate, landmark, horizon, reason=_no_data(clinical))
+        from ctc_imaging.recurrence import analyse
+
+        analysis = analyse(timeline, clinical, landmark, horizon)
+    except CtcImagingError as error:
+        return SurvivalPage(0, separate, landmark, horizon, reason=str(error))
+    return _page(analysis, timeline["patient_id"].nunique(), separate, landmark, horizon)
+
+
+def _no_data(clinical: pd.DataFrame | None) -> str:
+    if clinical is None:
+        return "The run was given no clinical table (--clinical), so nothing is known about recurrence or death"
+    return "The run has no visit of a patient to analyse"
+
+
+def _separate_tables(run: Run, folder: Path, landmark_day: float) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    from ctc_imaging.timeline import build_timeline
+
+    clinical = read_clinical(folder / "clinical.csv")
+    cutoff = CutOff(**run.cutoff) if run.cutoff else None
+    counts = read_table(folder / "counts.csv", COUNTS)
+    return build_timeline(counts, clinical, None, cutoff, landmark_day), clinical
+
+
+def _page(analysis: Analysis, patients: int, separate: bool, landmark: float, horizon: float) -> SurvivalPage:
+    survival, cox, risk = analysis.survival, analysis.cox, analysis.risk
+    return SurvivalPage(
+        patients=patients,
+        separate=separate,
+        landmark_day=landmark,
+        horizon_days=horizon,
+        notes=tuple(analysis.notes),
+        **(_survival_parts(survival) if survival is not None else {}),
+        **(_cox_parts(cox) if cox is not None else {}),
+        **(_risk_parts(risk) if risk is not None else {}),
+    )
+
+
+def _survival_parts(survival: LandmarkSurvival) -> dict[str, Any]:
+    figure = draw_survival(survival.curves, survival.at_risk, survival.landmark_day, survival.horizon_days)
+    names = ", ".join(label(curve.group) for curve in survival.curves)
+    return {
+        "figure": to_svg(figure, "survival", f"Recurrence-free survival since the landmark by pattern: {names}"),
+        "groups": tuple(_group_row(curve) for curve in survival.curves),
+        "at_risk_days": tuple(f"{float(day) / 30.4375:.0f}" for day in survival.at_risk.columns),
+        "at_risk": tuple(
+            (label(group), tuple(f"{int(count)}" for count in row)) for group, row in survival.at_risk.iterrows()
+        ),
+        "logrank": "" if is_missing(survival.logrank_p) else p_value(survival.logrank_p),
+        "excluded": tuple((label(reason), int(count)) for reason, count in survival.excluded.items() if count),
+    }
+
+
+def _group_row(curve: Curve) -> dict[str, str]:
+    estimate, low, high = curve.rfs_horizon
+    return {
+        "group": label(curve.group),
+        "colour": group_colour(curve.group),
+        "patients": f"{curve.n:,}",
+        "events": f"{curve.events:,}",
+        "rfs": percent(estimate),
+        "limits": MISSING if is_missing(low) else f"{percent(low)} to {percent(high)}",
+    }
+
+
+def _cox_parts(cox: Any) -> dict[str, Any]:
+    rows = tuple(
+        {
+            "term": label(row["term"]),
+            "hazard_ratio": number(row["hazard_ratio"], 3),
+            "limits": limits(row["low"], row["high"]),
+            "p": p_value(row["p"]),
+        }
+        for _, row in cox.table.iterrows()
+    )
+    return {"cox": rows, "cox_size": f"{cox.n_patients:,} patients, {cox.n_events:,} events, {cox.n_rows:,} intervals"}
+
+
+def _risk_parts(risk: LandmarkRisk) -> dict[str, Any]:
+    size = f"{risk.n:,} patients at risk at the landmark, {risk.events:,} events"
+    if len(risk.table) > RISKS_LISTED:
+        alt = f"Risk of recurrence of {len(risk.table)} patients with limits, from the lowest to the highest"
+        return {"risk_figure": to_svg(draw_risk(risk.table), "risk", alt), "risk_size": size}
+    rows = tuple(
+        {
+            "patient": str(row["patient_id"]),
+            "risk": percent(row["risk"]),
+            "limits": f"{percent(row['low'])} to {percent(row['high'])}",
+        }
+        for _, row in risk.table.sort_values("risk", ascending=False, kind="stable").iterrows()
+    )
+    return {"risks": rows, "risk_size": size}

@@ -1,0 +1,185 @@
+"""Worker processes that do one task each at a time, so that a task that raises or crashes fails alone."""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from ctc_imaging.errors import CtcImagingError
+
+_LONGEST_REASON = 500
+_PATIENCE_SECONDS = 5.0
+# One thread a worker: more would only fight for the cores, and could change the order of a sum.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A call of a function that can be pickled, under a key of its own."""
+
+    key: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task: its `result`, or in one line why there is none, with all `details` for the log."""
+
+    key: str
+    result: Any = None
+    failure: str | None = None
+    details: str = ""
+    crashed: bool = False
+
+
+def run_tasks(tasks: Iterable[Task], workers: int, log: Path, started: Callable[[str], None]) -> Iterator[Outcome]:
+    """Run tasks in spawned processes, and yield what becomes of each as it ends.
+
+    A task whose process dies (out of memory, a fault in a C library) is tried again at the end, alone,
+    and then given up. Closing the iterator kills the processes; they also end when this one dies.
+
+    Parameters
+    ----------
+    tasks : iterable of Task
+    workers : int
+        How many processes, at least 1.
+    log : Path
+        What the processes write to standard output and error goes to the end of this file.
+    started : callable
+        Told the key of each task as it starts.
+
+    Yields
+    ------
+    Outcome
+        One for each task, in the order in which they end.
+    """
+    crashed = []
+    waiting = deque(tasks)
+    by_key = {task.key: task for task in waiting}
+    for outcome in _work_off(waiting, workers, log, started):
+        if outcome.crashed:
+            crashed.append(outcome.key)
+        else:
+            yield outcome
+    for key in crashed:
+        yield from _work_off(deque([by_key[key]]), 1, log, started)
+
+
+def one_line(error: BaseException) -> str:
+    """Say in one line what an error is."""
+    text = str(error) if isinstance(error, CtcImagingError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:_LONGEST_REASON]
+
+
+def _work_off(waiting: deque[Task], workers: int, log: Path, started: Callable[[str], None]) -> Iterator[Outcome]:
+    busy: dict[Connection, _Worker] = {}
+    try:
+        for _ in range(min(workers, len(waiting))):
+            _give(_Worker(log), waiting, busy, started)
+        while busy:
+            for connection in wait(list(busy)):
+                worker = busy.pop(connection)  # type: ignore[call-overload]
+                outcome = worker.collect()
+                if waiting:
+                    _give(_Worker(log) if outcome.crashed else worker, waiting, busy, started)
+                else:
+                    worker.stop()
+                yield outcome
+    finally:
+        for worker in busy.values():
+            worker.stop()
+
+
+def _give(
+    worker: _Worker, waiting: deque[Task], busy: dict[Connection, _Worker], started: Callable[[str], None]
+) -> None:
+    busy[worker.connection] = worker
+    task = waiting.popleft()
+    started(task.key)
+    worker.give(task)
+
+
+class _Worker:
+    """A process and the pipe to it; knows which task it is at, so a crash can be blamed."""
+
+    def __init__(self, log: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.key = ""
+        self._process = context.Process(target=_serve, args=(theirs, log), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def give(self, task: Task) -> None:
+        self.key = task.key
+        # A process that has died meanwhile is noticed by `collect`.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(task)
+
+    def collect(self) -> Outcome:
+        try:
+            outcome: Outcome = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join(_PATIENCE_SECONDS)
+            self.stop()
+            failure = f"the worker process died ({_exit_name(self._process.exitcode)}); too little memory?"
+            return Outcome(self.key, failure=failure, crashed=True)
+        return outcome
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+
+def _exit_name(code: int | None) -> str:
+    return f"exit code {code}" if code is None or code >= 0 else f"signal {-code}"
+
+
+def _serve(connection: Connection, log: Path) -> None:
+    """Do tasks until there are no more: the life of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _write_to(log)
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    while True:
+        try:
+            task = connection.recv()
+        except EOFError:
+            return
+        connection.send(_attempt(task))
+
+
+def _attempt(task: Task) -> Outcome:
+    try:
+        return Outcome(task.key, result=task.function(*task.arguments))
+    except Exception as error:  # noqa: BLE001 - this is the wall between a bad slide and the others
+        return Outcome(task.key, failure=one_line(error), details=traceback.format_exc())
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _write_to(log: Path) -> None:
+    """Send all this process prints, also from C libraries and of its own death, to the log."""
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    faulthandler.enable(sys.__stderr__ or sys.stderr)

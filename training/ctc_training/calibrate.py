@@ -1,0 +1,96 @@
+"""From a network's outputs on held-out slides to probabilities and thresholds fit for rare cells."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+
+from ctc_imaging.classification.classes import CLASSES
+from ctc_imaging.classification.model import Calibration, Thresholds
+
+PREVALENCE = (0.005, 0.955, 0.04)
+"""Shares of CTCs, leukocytes and artefacts at which probabilities are calibrated: CTCs are rare."""
+
+PER = 100_000
+FALSE_ALLOWED = 1.0
+"""False CTCs per 100,000 leukocytes aimed at."""
+
+SENSITIVITY_WANTED = 0.97
+DOUBTFUL_ALLOWED = 300.0
+"""At most this many leukocytes and artefacts per 100,000 leukocytes go to a person for a doubt."""
+
+CLEAR = 0.6
+
+
+def fit_calibration(logits: np.ndarray, target: np.ndarray) -> Calibration:
+    """Fit temperature and bias on held-out crops, weighted to the prevalence in use.
+
+    Bias-corrected temperature scaling by maximum likelihood (Alexandari 2020, ICML 119:222).
+
+    Parameters
+    ----------
+    logits : ndarray, shape (n, 3)
+    target : ndarray of int, shape (n,)
+        Every class must occur.
+    """
+    share = np.bincount(target, minlength=len(CLASSES)) / len(target)
+    weights = (np.array(PREVALENCE) / share)[target]
+
+    def loss(parameters: np.ndarray) -> float:
+        scaled = logits * np.exp(-parameters[0]) + np.append(parameters[1:], 0)
+        chosen = log_softmax(scaled, axis=1)[np.arange(len(target)), target]
+        return float(-(weights * chosen).sum() / weights.sum())
+
+    start = np.append(0, np.log(PREVALENCE[:2]) - np.log(PREVALENCE[2]))
+    found = minimize(loss, start, method="Nelder-Mead", options={"maxiter": 2000, "xatol": 1e-4, "fatol": 1e-9})
+    temperature, bias = float(np.exp(found.x[0])), np.append(found.x[1:], 0)
+    return Calibration(round(temperature, 6), (round(float(bias[0]), 6), round(float(bias[1]), 6), 0.0))
+
+
+def choose_thresholds(
+    p_ctc: np.ndarray, target: np.ndarray, leukocytes: int, ctc: int
+) -> Thresholds:
+    """Choose the thresholds for CTCs on held-out slides.
+
+    The threshold for a CTC lies half-way (in log-odds) between the lowest with at most
+    `FALSE_ALLOWED` false CTCs per 100,000 leukocytes and the highest that keeps
+    `SENSITIVITY_WANTED`; where the two cross, the former wins.
+
+    Parameters
+    ----------
+    p_ctc : ndarray of float64, shape (n,)
+        Of all segmented cells of the slides.
+    target : ndarray of int, shape (n,)
+    leukocytes, ctc : int
+        True numbers on the slides, segmented or not.
+    """
+    false, true = np.sort(p_ctc[target != 0])[::-1], np.sort(p_ctc[target == 0])[::-1]
+    lowest = threshold_for(false, FALSE_ALLOWED, leukocytes)
+    wanted = int(np.ceil(SENSITIVITY_WANTED * ctc))
+    highest = float(true[wanted - 1]) if 0 < wanted <= len(true) else 0.0
+    chosen = _between(lowest, highest) if highest > lowest else lowest
+    doubtful = min(threshold_for(false, DOUBTFUL_ALLOWED, leukocytes), chosen)
+    return Thresholds(ctc=round(chosen, 6), doubtful=round(doubtful, 6), clear=CLEAR)
+
+
+def threshold_for(false: np.ndarray, allowed: float, leukocytes: int) -> float:
+    """Lowest threshold at which at most `allowed` false calls per 100,000 leukocytes remain.
+
+    Parameters
+    ----------
+    false : ndarray of float64, shape (n,)
+        Probabilities of the cells that aren't CTCs, falling.
+    allowed : float
+    leukocytes : int
+    """
+    count = int(allowed * leukocytes / PER)
+    if count >= len(false):
+        return 0.0
+    return min(float(false[count]) + 1e-6, 1.0)
+
+
+def _between(low: float, high: float) -> float:
+    edges = np.clip([low, high], 1e-6, 1 - 1e-6)
+    middle = np.log(edges / (1 - edges)).mean()
+    return float(1 / (1 + np.exp(-middle)))

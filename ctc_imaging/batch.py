@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctc_imaging.errors import ConfigError, RunError, SlideError
-from ctc_imaging.files import sha256_file, sha256_json, write_csv
+from ctc_imaging.files import sha256_file, sha256_json
 from ctc_imaging.inputs import Inputs, load_inputs, save_tables, stored_hashes
 from ctc_imaging.progress import Progress, Tally
-from ctc_imaging.store.ledger import Ledger
+from ctc_imaging.recount import recount
+from ctc_imaging.store.ledger import Ledger, SlideState
 from ctc_imaging.store.run_folder import RunFolder
-from ctc_imaging.workers import Outcome, Task, run_tasks
+from ctc_imaging.workers import Outcome, Task, one_line, run_tasks
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from ctc_imaging.cohort import SlideEntry
     from ctc_imaging.config import Settings
 
@@ -45,12 +44,15 @@ class BatchResult:
         Ids of the slides that failed, with the reason.
     seconds : float
         How long this start took.
+    notes : tuple of str
+        What the counts and the timeline can't say.
     """
 
     run: Path
     done: tuple[str, ...]
     failed: dict[str, str]
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def run_cohort(
@@ -99,6 +101,8 @@ def run_cohort(
         Before any slide starts, if a table, panel, model or option is wrong, or the folder is in use or
         of another run.
     """
+    from ctc_imaging.report import write_report
+
     start = time.monotonic()
     if workers is not None and workers < 1:
         raise ConfigError("--workers", f"{workers} workers can't work", "give at least 1")
@@ -109,47 +113,23 @@ def run_cohort(
         if not force:
             run.check_same(inputs.identity)
         with Ledger(run.ledger) as ledger:
-            todo = _open_run(run, inputs, ledger, force)
-            _process_slides(run, todo, ledger, settings, workers or _processors(), progress or _silent, process)
+            tasks = [
+                Task(entry.slide_id, process_into, (process, entry, run.partial(entry.slide_id), settings))
+                for entry in _open_run(run, inputs, ledger, force)
+            ]
+            _Batch(run, ledger, progress).process(tasks, workers or _processors())
             states = ledger.slides()
-        recount(run)
-        _write_report(run)
-    failed = {slide_id: state.reason for slide_id, state in states.items() if state.state == "failed"}
-    done = tuple(slide_id for slide_id, state in states.items() if state.state == "done")
-    return BatchResult(run.path, done, failed, time.monotonic() - start)
-
-
-def recount(run: RunFolder) -> pd.DataFrame:
-    """Write slides.csv, counts.csv and timeline.csv anew from the slides' cells and the reviews so far.
-
-    Parameters
-    ----------
-    run : RunFolder
-
-    Returns
-    -------
-    DataFrame
-        The counts, one row a sample.
-
-    Raises
-    ------
-    RunError
-        If the folder is no run.
-    """
-    from ctc_imaging import clinical as tables
-    from ctc_imaging.cohort import load_cohort
-    from ctc_imaging.counting import count_samples, slide_table
-    from ctc_imaging.timeline import build_timeline
-
-    panel, landmark_day = run.panel(), run.settings().landmark_day
-    slides = slide_table(_slide_rows(run, load_cohort(run.table("cohort"))))
-    counts = count_samples(slides)
-    clinical = tables.load_clinical(run.table("clinical")) if run.table("clinical").is_file() else None
-    schedule = tables.load_schedule(run.table("schedule")) if run.table("schedule").is_file() else None
-    timeline = build_timeline(counts, clinical, schedule, panel.cutoff, landmark_day)
-    for path, table in ((run.slides_csv, slides), (run.counts_csv, counts), (run.timeline_csv, timeline)):
-        write_csv(path, table)
-    return counts
+        notes = recount(run).notes
+        write_report(run.path)
+    ids = [entry.slide_id for entry in inputs.entries]
+    failed = {slide_id: states[slide_id].reason for slide_id in ids if states[slide_id].state == "failed"}
+    return BatchResult(
+        run=run.path,
+        done=tuple(slide_id for slide_id in ids if slide_id not in failed),
+        failed=failed,
+        seconds=time.monotonic() - start,
+        notes=notes,
+    )
 
 
 def process_into(process: SlideProcess | None, entry: SlideEntry, folder: Path, settings: Settings) -> dict[str, Any]:
@@ -186,23 +166,24 @@ def fingerprint(slide: Path) -> str:
 def _open_run(run: RunFolder, inputs: Inputs, ledger: Ledger, force: bool) -> list[SlideEntry]:
     """Describe the run on disk, tidy up after an earlier start, and list the slides to do."""
     ledger.set_slides([entry.slide_id for entry in inputs.entries])
-    ledger.record(_ACTOR, "forced" if force else "started", " ".join(inputs.command))
     run.discard_partial()
     if force:
-        # The ledger forgets the slides before run.json changes: killed here, nothing old is ever trusted.
+        # The ledger forgets the slides before their folders go: killed between, nothing old is trusted.
         for slide_id in ledger.slides():
             ledger.reset(slide_id)
-            run.discard(slide_id)
-    todo = [entry for entry in inputs.entries if not _is_done(run, ledger, entry)]
-    save_tables(run, inputs)
-    run.describe(inputs.identity, {**inputs.facts(), "tables": stored_hashes(run)})
+        run.discard_results()
+    states = ledger.slides()
+    todo = [entry for entry in inputs.entries if not _is_done(run, states[entry.slide_id], entry)]
     for entry in todo:
         ledger.reset(entry.slide_id)
-    _log.info("%d slides, %d to do; %s", len(inputs.entries), len(todo), " ".join(inputs.command))
+    save_tables(run, inputs)
+    run.describe(inputs.identity, {**inputs.facts(), "tables": stored_hashes(run)})
+    ledger.record(_ACTOR, "forced" if force else "started", " ".join(inputs.command))
+    _log.info("%d slides, %d to do: %s", len(inputs.entries), len(todo), " ".join(inputs.command))
     return todo
 
 
-def _is_done(run: RunFolder, ledger: Ledger, entry: SlideEntry) -> bool:
+def _is_done(run: RunFolder, state: SlideState, entry: SlideEntry) -> bool:
     """Say whether a slide's results stand.
 
     Raises
@@ -210,40 +191,74 @@ def _is_done(run: RunFolder, ledger: Ledger, entry: SlideEntry) -> bool:
     RunError
         If they stand, but for another scan.
     """
-    state = ledger.slides()[entry.slide_id]
     if state.state != "done" or not run.is_complete(entry.slide_id):
         return False
-    # A scan that was moved away since leaves its results standing.
+    # The results of a scan that was moved away since still stand.
     changed = entry.slide.exists() and fingerprint(entry.slide) != state.fingerprint
     if changed and sha256_file(entry.slide) != state.sha256:
         raise RunError(entry.slide, "the scan has changed since it was processed", "use another --out, or --force")
     return True
 
 
-def _process_slides(
-    run: RunFolder,
-    todo: list[SlideEntry],
-    ledger: Ledger,
-    settings: Settings,
-    workers: int,
-    progress: Progress,
-    process: SlideProcess | None,
-) -> None:
-    total = len(ledger.slides())
-    done, failed = total - len(todo), 0
-    progress(Tally(total, done, failed))
-    begun: dict[str, float] = {}
+class _Batch:
+    """The slides still to do, and what becomes of each."""
 
-    def start(slide_id: str) -> None:
-        begun[slide_id] = time.monotonic()
-        run.discard(slide_id)
-        ledger.start(slide_id)
+    def __init__(self, run: RunFolder, ledger: Ledger, progress: Progress | None) -> None:
+        self._run = run
+        self._ledger = ledger
+        self._progress = progress
+        self._begun: dict[str, float] = {}
 
-    tasks = [
-        Task(entry.slide_id, process_into, (process, entry, run.partial(entry.slide_id), settings)) for entry in todo
-    ]
-    with closing(run_tasks(tasks, workers, run.log, start)) as outcomes:
-        for outcome in outcomes:
-            failed += not _settle(run, ledger, outcome, time.monotonic() - begun[outcome.key])
-            done = total - len(todo) + sum(1 for _ in ()) if False else done
-            progress(Tally(total, done, failed))
+    def process(self, tasks: list[Task], workers: int) -> None:
+        self._tell()
+        with closing(run_tasks(tasks, workers, self._run.log, self._start)) as outcomes:
+            for outcome in outcomes:
+                self._settle(outcome)
+                self._tell()
+
+    def _start(self, slide_id: str) -> None:
+        self._begun[slide_id] = time.monotonic()
+        self._run.discard(slide_id)
+        self._ledger.start(slide_id)
+
+    def _settle(self, outcome: Outcome) -> None:
+        seconds = round(time.monotonic() - self._begun[outcome.key], 3)
+        if outcome.failure is not None:
+            self._run.discard(outcome.key)
+            self._ledger.fail(outcome.key, outcome.failure, seconds)
+            _log.error("%s failed: %s\n%s", outcome.key, outcome.failure, outcome.details)
+            return
+        self._run.publish(outcome.key)
+        self._ledger.finish(outcome.key, seconds, outcome.result["sha256"], outcome.result["fingerprint"])
+        _log.info("%s done in %.1f s: %s", outcome.key, seconds, json.dumps(outcome.result["summary"]))
+
+    def _tell(self) -> None:
+        if self._progress is not None:
+            states = [state.state for state in self._ledger.slides().values()]
+            self._progress(Tally(len(states), states.count("done"), states.count("failed")))
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Write what the package logs to a file, one plain line each, for the length of the block."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("ctc_imaging")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    except BaseException as error:
+        _log.error("stopped: %s", one_line(error))
+        raise
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

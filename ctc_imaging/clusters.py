@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -36,20 +37,23 @@ def find_clusters(cells: pd.DataFrame, labels: Any, rule: ClusterRule, pixel_siz
         ``cluster_kind`` (``ctc`` for CTCs alone, ``ctc_leukocyte`` with leukocytes, empty for none).
     """
     call = cells.set_index("cell_id")["call"]
-    ctc = call.index[call == "ctc"].to_numpy()
     pairs = _neighbours(cells, labels, rule.max_gap_um / pixel_size_um)
-    group = _groups(ctc, pairs)
+    group = _groups(pairs)
+    # A leukocyte between two groups joins the first.
     beside = {
-        (int(group[one]), int(other)) for one, others in pairs.items() for other in others if call.get(other) == "leukocyte"
+        other: group[one]
+        for one in sorted(pairs, key=group.__getitem__, reverse=True)
+        for other in pairs[one]
+        if call[other] == "leukocyte"
     }
-    members = pd.concat([pd.Series(group), pd.Series({other: number for number, other in sorted(beside, reverse=True)})])
-    with_leukocyte = {number for number, _ in beside}
-    sizes = pd.Series(group).value_counts()
-    kept = [n for n in sorted(sizes.index) if sizes[n] >= rule.min_ctc or n in with_leukocyte]
+    mixed, sizes = set(beside.values()), Counter(group.values())
+    kept = [number for number in sorted(sizes) if sizes[number] >= rule.min_ctc or number in mixed]
     names = {number: index for index, number in enumerate(kept, start=1)}
-    kinds = {names[n]: "ctc_leukocyte" if n in with_leukocyte else "ctc" for n in kept}
-    cluster_id = cells["cell_id"].map(members.map(names)).fillna(0).astype(np.int64)
-    return cells.assign(cluster_id=cluster_id, cluster_kind=cluster_id.map(kinds).fillna(""))
+    members = {cell: names[number] for cell, number in {**group, **beside}.items() if number in names}
+    kinds = {names[number]: "ctc_leukocyte" if number in mixed else "ctc" for number in kept}
+    cluster_id = np.array([members.get(cell, 0) for cell in cells["cell_id"]], np.int64)
+    kind = np.array([kinds.get(number, "") for number in cluster_id], object)
+    return cells.assign(cluster_id=cluster_id, cluster_kind=kind)
 
 
 def _neighbours(cells: pd.DataFrame, labels: Any, gap_px: float) -> dict[int, list[int]]:
@@ -74,11 +78,11 @@ def _around(labels: Any, cell_id: int, y: int, x: int, margin_px: int) -> np.nda
     return window
 
 
-def _groups(ctc: np.ndarray, pairs: dict[int, list[int]]) -> dict[int, int]:
+def _groups(pairs: dict[int, list[int]]) -> dict[int, int]:
     """Number of the connected group of each CTC, groups in the order of their first cell."""
-    place = {int(cell_id): index for index, cell_id in enumerate(ctc)}
+    place = {cell: index for index, cell in enumerate(pairs)}
     edges = [(place[one], place[other]) for one, others in pairs.items() for other in others if other in place]
     rows, columns = np.array(edges, np.intp).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(ctc), len(ctc)))
-    _, group = connected_components(graph, directed=False) if len(ctc) else (0, np.array([], np.intp))
-    return {int(cell_id): int(number) for cell_id, number in zip(ctc, group, strict=True)}
+    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(place), len(place)))
+    _, number = connected_components(graph, directed=False) if place else (0, ())
+    return {cell: int(number[index]) for cell, index in place.items()}

@@ -141,7 +141,7 @@ def slide_row(
 
 def slide_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Put rows of `slide_row` into a table with `SLIDE_COLUMNS`, counts as nullable integers."""
-    return _typed(pd.DataFrame(list(rows), columns=list(SLIDE_COLUMNS), dtype=object))
+    return typed_counts(pd.DataFrame(list(rows), columns=list(SLIDE_COLUMNS), dtype=object))
 
 
 def count_samples(slides: pd.DataFrame) -> pd.DataFrame:
@@ -162,7 +162,7 @@ def count_samples(slides: pd.DataFrame) -> pd.DataFrame:
         One row a sample, with `COUNT_COLUMNS`, in the order in which samples first appear. Counts are
         nullable integers, NA where the sample isn't assessable.
     """
-    slides = _typed(slides)
+    slides = typed_counts(slides)
     current = slides[~slides["slide_id"].isin(slides["rescan_of"].dropna())]
     by_sample = current.groupby("sample_id", sort=False)
     samples = by_sample[["patient_id", "sample_date", "sample_kind", "blood_volume_ml", "signed_by"]].first()
@@ -174,7 +174,27 @@ def count_samples(slides: pd.DataFrame) -> pd.DataFrame:
     samples = samples.join(assessable[[*_SUMMED, "assessed_volume_ml"]].sum())
     samples["assessed_fraction"] = samples["assessed_volume_ml"] / by_sample["volume_on_slide_ml"].sum()
     rates = _per_ml(samples["ctc"].astype("float64"), samples["assessed_volume_ml"])
-    return _typed(samples.assign(**rates).reset_index().reindex(columns=list(COUNT_COLUMNS)))
+    return typed_counts(samples.assign(**rates).reset_index().reindex(columns=list(COUNT_COLUMNS)))
+
+
+def typed_counts(table: pd.DataFrame) -> pd.DataFrame:
+    """Give each column its type, so that an empty count stays empty and a whole one stays whole in CSV.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Any of `SLIDE_COLUMNS`, as made here or read from CSV; further columns are taken for text.
+
+    Returns
+    -------
+    DataFrame
+        Counts as Int64, volumes and rates as float64, `assessable` as bool, texts as str (missing is empty).
+    """
+    kinds = dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_REAL, "float64") | {"assessable": "bool"}
+    known: dict[str, Any] = {name: kind for name, kind in kinds.items() if name in table}
+    texts = [name for name in table.columns if name not in kinds]
+    filled = table.assign(**{name: _text(table, name) for name in texts})
+    return filled.assign(**{name: _numbers(table[name]).astype(kind) for name, kind in known.items()})
 
 
 def _empty_row(entry: SlideEntry) -> dict[str, Any]:
@@ -261,15 +281,6 @@ def _joined(reasons: Iterable[str]) -> str:
 
 def _union(readers: Iterable[str]) -> str:
     return ";".join(sorted({name for names in readers for name in names.split(";") if name}))
-
-
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    """Give each column its type, so that an empty count stays empty and a whole one stays whole in CSV."""
-    kinds = dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_REAL, "float64") | {"assessable": "bool"}
-    known: dict[str, Any] = {name: kind for name, kind in kinds.items() if name in table}
-    texts = [name for name in table.columns if name not in kinds]
-    filled = table.assign(**{name: table[name].astype(object).where(table[name].notna(), "") for name in texts})
-    return filled.assign(**{name: _numbers(table[name]).astype(kind) for name, kind in known.items()})
 
 
 def _numbers(column: pd.Series) -> pd.Series:

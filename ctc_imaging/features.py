@@ -93,9 +93,7 @@ def _signals(view: CellPixels, panel: Panel, count: int) -> dict[str, np.ndarray
     return columns
 
 
-def _eccentricity(
-    label: np.ndarray, count: int, y_px: np.ndarray, x_px: np.ndarray, area_px: np.ndarray
-) -> np.ndarray:
+def _eccentricity(label: np.ndarray, count: int, y_px: np.ndarray, x_px: np.ndarray, area_px: np.ndarray) -> np.ndarray:
     """Eccentricity of the ellipse with the same second moments (0 a circle, towards 1 a line)."""
     mean_y, mean_x = _sums(label, count, y_px) / area_px, _sums(label, count, x_px) / area_px
     dy, dx = y_px - mean_y[label - 1], x_px - mean_x[label - 1]

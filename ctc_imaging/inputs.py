@@ -177,7 +177,8 @@ def _normalised(name: str, path: Path) -> str:
     if name == "schedule":
         visits = tables.load_schedule(path).visits
         windows = [
-            {"name": visit.name, "day": visit.day, "window_days": [visit.early_days, visit.late_days]} for visit in visits
+            {"name": visit.name, "day": visit.day, "window_days": [visit.early_days, visit.late_days]}
+            for visit in visits
         ]
         return json.dumps(windows, ensure_ascii=False, indent=1) + "\n"
     loaders = {"clinical": tables.load_clinical, "imaging": tables.load_imaging, "markers": tables.load_markers}

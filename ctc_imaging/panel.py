@@ -179,7 +179,9 @@ def parse_panel(text: str, where: str | Path) -> Panel:
         raw = yaml.safe_load(text)
         panel = _build(raw)
     except yaml.YAMLError as error:
-        raise PanelError(where, f"not YAML ({' '.join(str(error).split())})", "compare it with docs/panels.md") from error
+        raise PanelError(
+            where, f"not YAML ({' '.join(str(error).split())})", "compare it with docs/panels.md"
+        ) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PanelError(where, f"panel is malformed ({error!r})", "compare it with docs/panels.md") from error
     _check(panel, where)

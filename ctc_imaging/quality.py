@@ -3,42 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from scipy import ndimage
 
+from ctc_imaging.blocks import BLOCK_PX, MIN_NUCLEUS_SNR, Blocks, floored_noise, measure_blocks
 from ctc_imaging.files import atomic_path
 from ctc_imaging.panel import Panel, Role
-from ctc_imaging.sharpness import blur_um
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from ctc_imaging.slide import Slide
 
-# Blocks lie on a fixed grid from the slide's corner, so that the verdict doesn't depend on any tile size.
-BLOCK_PX = 256
-
-# A remnant at the lower or right border narrower than this holds too few nuclei to judge by itself.
-MIN_SIDE_PX = 64
-
 # Below half, the counts rest on less blood than was lost: the scan should be repeated.
 MIN_ASSESSED_FRACTION = 0.5
 
-# Standard deviation of the blur beyond which nuclei of leukocytes (9 µm) lose their outline and neighbours
-# merge: 1.5 µm is a focus error of about 6 µm at NA 0.5.
-MAX_BLUR_UM = 1.5
+# Blur beyond which nuclei of leukocytes (9 µm) lose their outline and neighbours merge. On simulated slides (NA 0.5)
+# a focus error of 4, 6, 8, 10 µm reads 0.1, 1.0, 1.6, 2.0 µm: the limit lies near 6.5 µm.
+MAX_BLUR_UM = 1.2
 
-# Above five times the noise a nucleus is certain (good stains have 10 to 30) and its edge measurable.
-MIN_NUCLEUS_SNR = 5.0
+# Means of 4 x 4 px spread by a quarter of the noise, so the brightest per mille of an unstained channel lies about
+# 1.5 noise over its background, and 2.9 with 15 % bleed-through; a CD45 stain of median SNR 4 lies at 10 or more.
+MIN_STAIN_SNR = 3.0
 
-# Means of 4 x 4 px spread by a quarter of the noise: their brightest per mille lies 0.8 noise over the background
-# of an unstained channel. A weak CD45 (SNR 4) lies far above 2.
-MIN_STAIN_SNR = 2.0
+# Beyond a quarter of zeros, the background (the 25th centile) is no background any more.
+MAX_VOID_FRACTION = 0.25
 
 # A twentieth of a block is nine leukocytes whose brightness is lost.
 MAX_SATURATED_FRACTION = 0.05
@@ -49,12 +45,8 @@ MAX_BACKGROUND_RATIO = 1.5
 # Cameras of 8, 10, 12, 14 and 16 bits: the brightest pixel of a slide being one of these means clipping.
 FULL_SCALES = (255, 1023, 4095, 16_383, 65_535)
 
-# Rounding to grey levels is itself a noise of this many levels, the least an integer image can have.
-QUANTISATION_NOISE = 12**-0.5
-
-_COARSE_PX = 4
-_FIGURES = ("background", "noise", "top", "minimum", "maximum", "at_maximum", "zeros")
-_BLOCK = np.dtype([(name, np.float64) for name in _FIGURES])
+_HATCH_PX = 12
+_BAR_UM = tuple(step * 10**power for power in range(1, 5) for step in (1, 2, 5))
 
 
 @dataclass(frozen=True)
@@ -91,6 +83,8 @@ class Quality:
         Standard deviation of the blur in each block, in µm; NaN where it couldn't be judged.
     channels : mapping of str to ChannelQuality
         By short name.
+    assessed_fraction : float
+        Share of the slide's area in those blocks.
     assessable : bool
         Whether the slide may be counted at all.
     reasons : tuple of str
@@ -102,13 +96,9 @@ class Quality:
     blocks_ok: NDArray[np.bool_]
     blur_um: NDArray[np.float64]
     channels: Mapping[str, ChannelQuality]
+    assessed_fraction: float
     assessable: bool
     reasons: tuple[str, ...]
-
-    @property
-    def assessed_fraction(self) -> float:
-        """Share of the slide's area in blocks that can be assessed."""
-        return _share(self.blocks_ok, self.shape_px)
 
     def contains(self, y_px: NDArray, x_px: NDArray) -> NDArray[np.bool_]:
         """Tell which points, in px from the centre of the first pixel, lie in assessed blocks."""
@@ -159,13 +149,198 @@ def assess(slide: Slide, channels: Mapping[str, int], panel: Panel) -> Quality:
     SlideError
         If a chunk of the slide is damaged.
     """
-    shape_px = slide.shape[1:]
-    nucleus = next((c.short for c in panel.channels if c.role == Role.NUCLEUS and c.short in channels), None)
-    blocks, blur = _measure(slide, channels, nucleus)
-    void = _void(blocks.get(nucleus))
-    measured = np.isfinite(blur) & ~void
-    saturated = {short: _saturated(stats, slide.dtype, shape_px) for short, stats in blocks.items()}
+    blocks = measure_blocks(slide, channels, panel)
+    void = _void(blocks)
+    saturation = {short: _saturation(stats, blocks, slide.dtype) for short, stats in blocks.stains.items()}
     stains = {
-        short: _summarise(stats, saturated[short], measured, ~void, slide.dtype) for short, stats in blocks.items()
+        short: _summarise(stats, saturation[short], blocks, ~void, slide.dtype)
+        for short, stats in blocks.stains.items()
     }
-    blur = np.where(void, np.nan, _from_nearest(blur, measured))
+    blur = np.where(void, np.nan, _from_nearest(blocks.blur_um, ~np.isnan(blocks.blur_um) & ~void))
+    bad = {
+        "is out of focus": blur > MAX_BLUR_UM,
+        "is saturated": np.any([share > MAX_SATURATED_FRACTION for share in saturation.values()], axis=0),
+        "was never scanned": void,
+    }
+    failures = _failures(panel, stains)
+    ok = ~np.any(list(bad.values()), axis=0) & (not failures)
+    fraction = blocks.share(ok)
+    if not failures and fraction < MIN_ASSESSED_FRACTION:
+        failures = [f"only {fraction:.0%} of the slide can be assessed"]
+    remarks = _remarks(panel, stains, {what: blocks.share(where) for what, where in bad.items()})
+    if slide.pixel_size_um is None:
+        remarks.append("the pixel size is unknown, so focus wasn't judged")
+    return Quality(slide.shape[1:], BLOCK_PX, ok, blur, stains, fraction, not failures, (*failures, *remarks))
+
+
+def _void(blocks: Blocks) -> NDArray[np.bool_]:
+    """Find blocks the scanner never filled: zero pixels, on a slide whose background isn't."""
+    void = blocks.zeros_px > MAX_VOID_FRACTION * blocks.areas_px
+    others = np.concatenate([stats["background"][~void] for stats in blocks.stains.values()])
+    return void & bool(others.size and np.median(others) > 0)
+
+
+def _saturation(stats: NDArray, blocks: Blocks, dtype: np.dtype) -> NDArray[np.float64]:
+    """Share of each block's pixels at the top of the camera's range."""
+    top = stats["maximum"].max()
+    if dtype.kind != "u" or top not in FULL_SCALES or stats["minimum"].min() == top:
+        return np.zeros(stats.shape)
+    return np.where(stats["maximum"] == top, stats["at_maximum"], 0) / blocks.areas_px
+
+
+def _summarise(
+    stats: NDArray, saturation: NDArray, blocks: Blocks, scanned: NDArray, dtype: np.dtype
+) -> ChannelQuality:
+    nuclei = blocks.has_nuclei & scanned
+    span = float(stats["maximum"].max() - stats["minimum"].min())
+    noise = float(floored_noise(np.median(stats["noise"][scanned]), span, dtype))
+    snr = (stats["top"] - stats["background"]) / noise
+    low, high = np.percentile(stats["background"][scanned], [5, 95])
+    return ChannelQuality(
+        background=float(np.median(stats["background"][scanned])),
+        noise=noise,
+        saturated_fraction=float(np.average(saturation, weights=blocks.areas_px)),
+        signal_snr=float(np.median(snr[nuclei if nuclei.any() else scanned])),
+        brightest_snr=float(snr[scanned].max()),
+        background_ratio=float((high + noise) / (low + noise)),
+        constant=span == 0,
+    )
+
+
+def _from_nearest(values: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Give each unknown block the value of the nearest known one; unchanged if none is known."""
+    if not known.any():
+        return values
+    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return values[tuple(nearest)]
+
+
+def _failures(panel: Panel, stains: Mapping[str, ChannelQuality]) -> list[str]:
+    """Say which stains make the whole slide impossible to assess."""
+    failures = []
+    needed = {Role.NUCLEUS: MIN_NUCLEUS_SNR, Role.LEUKOCYTE: MIN_STAIN_SNR}
+    for channel in panel.channels:
+        stain = stains.get(channel.short)
+        name = f"{channel.short} ({channel.role})"
+        if stain is None:
+            failures.append(f"channel {name} is missing")
+        elif stain.constant:
+            failures.append(f"channel {name} is constant")
+        elif channel.role in needed:
+            snr = stain.brightest_snr if channel.role == Role.NUCLEUS else stain.signal_snr
+            if snr < needed[channel.role]:
+                failures.append(f"stain {name} shows no signal")
+    return failures
+
+
+def _remarks(panel: Panel, stains: Mapping[str, ChannelQuality], shares: Mapping[str, float]) -> list[str]:
+    """Say what the reader of the counts should keep in mind."""
+    remarks = [f"{share:.1%} of the slide {what}" for what, share in shares.items() if share > 0]
+    for channel in panel.channels:
+        stain = stains.get(channel.short)
+        if stain is None or stain.constant:
+            continue
+        optional = channel.role not in (Role.NUCLEUS, Role.LEUKOCYTE, Role.AUTOFLUORESCENCE)
+        if optional and stain.brightest_snr < MIN_STAIN_SNR:
+            remarks.append(f"no cell shows {channel.short} ({channel.role}): no such cells, or the stain failed")
+        if stain.background_ratio > MAX_BACKGROUND_RATIO:
+            remarks.append(f"the background of {channel.short} is uneven (ratio {stain.background_ratio:.1f})")
+    return remarks
+
+
+def _figure(value: float | None) -> float | None:
+    """Round to six significant figures for JSON."""
+    return value if value is None or isinstance(value, bool) else float(f"{value:.6g}")
+
+
+def overview(
+    slide: Slide, channels: Mapping[str, int], panel: Panel, quality: Quality, max_px: int = 1200
+) -> NDArray[np.uint8]:
+    """Draw a small composite of a slide in the panel's colours, hatched where it can't be assessed.
+
+    Parameters
+    ----------
+    slide : Slide
+    channels : mapping of str to int
+        The panel's short names to the slide's channels.
+    panel : Panel
+    quality : Quality
+        The slide's verdict.
+    max_px : int, default 1200
+        The longer side of the picture is at most this.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, 3)
+        Red, green, blue, with a scale bar where the pixel size is known.
+    """
+    factor = -(-max(slide.shape[1:]) // max_px)
+    small = _shrunk(slide, list(channels.values()), factor)
+    colours = {channel.short: channel.colour for channel in panel.channels}
+    picture = np.zeros((*small.shape[1:], 3), np.float32)
+    for short, plane in zip(channels, small, strict=True):
+        picture += _stretched(plane, quality.channels[short])[..., None] * _rgb(colours[short])
+    picture = _hatched(np.clip(picture, 0, 1), quality, factor)
+    image = np.rint(picture * 255).astype(np.uint8)
+    if slide.pixel_size_um is not None:
+        _draw_scale_bar(image, slide.pixel_size_um * factor)
+    return image
+
+
+def write_png(target: Path, image: NDArray[np.uint8]) -> None:
+    """Write an RGB picture (height, width, 3) as PNG, atomically."""
+    _, data = cv2.imencode(".png", np.ascontiguousarray(image[:, :, ::-1]))
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(data.tobytes())
+
+
+def _shrunk(slide: Slide, channels: list[int], factor: int) -> NDArray:
+    """Average squares of `factor` px, region by region, so that memory doesn't grow with the slide."""
+    _, height, width = slide.shape
+    small = np.empty((len(channels), -(-height // factor), -(-width // factor)), np.float32)
+    step = max(1, 1024 // factor)
+    for y, x in product(range(0, small.shape[1], step), range(0, small.shape[2], step)):
+        y0, x0 = y * factor, x * factor
+        region = slide.read(channels, y0, min(y0 + step * factor, height), x0, min(x0 + step * factor, width))
+        mean: NDArray = region.astype(np.float32)
+        for axis in (1, 2):
+            starts = np.arange(0, region.shape[axis], factor)
+            counts = np.diff(np.append(starts, region.shape[axis])).astype(np.float32)
+            mean = np.add.reduceat(mean, starts, axis) / np.expand_dims(counts, (0, 3 - axis))
+        small[:, y : y + step, x : x + step] = mean
+    return small
+
+
+def _stretched(plane: NDArray[np.float32], stain: ChannelQuality) -> NDArray:
+    """Stretch a stain to 0 to 1; a channel of mere noise stays dark."""
+    low = stain.background + stain.noise
+    high = max(float(np.percentile(plane, 99.7)), stain.background + 2 * MIN_NUCLEUS_SNR * stain.noise)
+    return ((plane - np.float32(low)) / np.float32(high - low)).clip(0, 1)
+
+
+def _rgb(colour: str) -> NDArray[np.float32]:
+    return np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)], np.float32) / 255
+
+
+def _hatched(picture: NDArray[np.float32], quality: Quality, factor: int) -> NDArray[np.float32]:
+    """Grey out the blocks that can't be assessed and hatch them."""
+    y, x = np.ogrid[: picture.shape[0], : picture.shape[1]]
+    rows, columns = y * factor // quality.block_px, x * factor // quality.block_px
+    excluded = ~quality.blocks_ok[rows, columns]
+    grey = picture.mean(axis=2, keepdims=True) * 0.6 + 0.1
+    lines = ((y + x) % _HATCH_PX < 2)[..., None]
+    return np.where(excluded[..., None], np.where(lines, 0.55, grey), picture).astype(np.float32)
+
+
+def _draw_scale_bar(image: NDArray[np.uint8], pixel_size_um: float) -> None:
+    """Draw a bar of a round length near a fifth of the picture's width, with its length in µm."""
+    height, width = image.shape[:2]
+    length_um = max(um for um in _BAR_UM if um <= max(0.25 * width * pixel_size_um, _BAR_UM[0]))
+    length, margin = round(length_um / pixel_size_um), max(4, width // 60)
+    bottom, right = height - margin, width - margin
+    cv2.rectangle(image, (right - length, bottom - max(2, height // 200)), (right, bottom), (255, 255, 255), -1)
+    size = max(0.35, width / 1800)
+    text = f"{length_um} um"
+    cv2.putText(
+        image, text, (right - length, bottom - margin), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA
+    )

@@ -25,6 +25,9 @@ _EDGE_SHARE = 0.15
 # Less than half a leukocyte's nucleus (debris, a corner of a cell) has no edge to trust.
 _MIN_NUCLEUS_AREA_UM2 = 20.0
 
+# Beyond this nothing of a cell is left, and the ratio of energies is noise.
+_MOST_UM = 20.0
+
 
 def blur_um(plane: NDArray, background: float, contrast: float, noise: float, pixel_size_um: float) -> float:
     """Measure the blur of the nuclei in an image.
@@ -45,15 +48,16 @@ def blur_um(plane: NDArray, background: float, contrast: float, noise: float, pi
     Returns
     -------
     float
-        Standard deviation of the blur in µm; NaN without nuclei, infinite without any edge.
+        Standard deviation of the blur in µm; at most 20, NaN without nuclei.
     """
     fine_px = max(_MIN_FINE_PX, _FINE_UM / pixel_size_um)
     fine, coarse = (ndimage.gaussian_filter(plane.astype(np.float32), s, truncate=3) for s in (fine_px, 2 * fine_px))
     nuclei = coarse > background + _EDGE_SHARE * contrast
     if np.count_nonzero(nuclei) * pixel_size_um**2 < _MIN_NUCLEUS_AREA_UM2:
         return np.nan
-    energies = (_edge_energy(image, nuclei, noise, s) for image, s in ((fine, fine_px), (coarse, 2 * fine_px)))
-    return _EDGE_FACTOR * _edge_blur_px(*energies, fine_px) * pixel_size_um
+    fine_energy = _edge_energy(fine, nuclei, noise, fine_px)
+    coarse_energy = _edge_energy(coarse, nuclei, noise, 2 * fine_px)
+    return min(_EDGE_FACTOR * _edge_blur_px(fine_energy, coarse_energy, fine_px) * pixel_size_um, _MOST_UM)
 
 
 def _edge_energy(image: NDArray, where: NDArray[np.bool_], noise: float, smoothing_px: float) -> float:

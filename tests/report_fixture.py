@@ -173,8 +173,8 @@ def _timeline(samples: list[dict[str, Any]], patients: int) -> pd.DataFrame:
 
 
 def _clinical(patients: int) -> pd.DataFrame:
-    recurred = {1: 240, 2: 20}
-    died = {1: 261}
+    recurred = {1: 240, 2: 500}
+    died = {1: 420}
     return pd.DataFrame([
         {
             "patient_id": f"P{patient:03d}", "surgery_date": SURGERY,
@@ -189,7 +189,7 @@ def _clinical(patients: int) -> pd.DataFrame:
 def _write_facts(folder: Path, panel: Panel, simulated: bool) -> None:
     facts = {
         "version": "0.1.0",
-        "finished": "2026-11-22T06:12:44+00:00",
+        "created": "2026-11-22T06:12:44+00:00",
         "simulated": simulated,
         "configuration": {"landmark_day": 30, "horizon_days": 730},
         "panel": {**asdict(panel), "hash": panel.hash},

@@ -191,7 +191,9 @@ def test_nuclei_of_one_image_of_any_type(dtype, pixel_size_um):
     assert [w.category for w in caught] == ([] if pixel_size_um else [UnknownScaleWarning])
 
 
-@pytest.mark.parametrize("image", [np.zeros((50, 50), np.uint8), np.full((9, 9), 255, np.uint8), np.ones((1, 1), np.uint16)])
+@pytest.mark.parametrize(
+    "image", [np.zeros((50, 50), np.uint8), np.full((9, 9), 255, np.uint8), np.ones((1, 1), np.uint16)]
+)
 def test_images_without_nuclei_give_empty_labels(image):
     assert not segment_nuclei(image).any()
 

@@ -172,7 +172,7 @@ def crop_side(pixel_size_um: float) -> int:
 
 
 def cut(image: np.ndarray, y: float, x: float, side: int) -> np.ndarray:
-    """Cut a square of `side` pixels about (y, x) from an image (C, Y, X), zero outside it."""
+    """Cut a square of `side` pixels about a place (y, x) on an image (C, Y, X), zero outside it."""
     top, left = math.floor(y + 0.5) - side // 2, math.floor(x + 0.5) - side // 2
     height, width = image.shape[1:]
     y0, y1 = max(top, 0), min(top + side, height)

@@ -190,13 +190,14 @@ def read_model(folder: Path) -> Classifier:
         raise ModelError(weights, "the model's weights are missing", "install the model again")
     if sha256_file(weights) != description["weights_sha256"]:
         raise ModelError(weights, "not the weights that model.json describes", "install the model again")
-    return Classifier(
-        name=folder.name,
-        network=_network(weights, description),
-        calibration=Calibration(float(description["temperature"]), tuple(description["bias"])),
-        thresholds=Thresholds(**description["thresholds"]),
-        hash=description_hash(description),
-    )
+    try:
+        ctc_bias, leukocyte_bias, artefact_bias = (float(value) for value in description["bias"])
+        calibration = Calibration(float(description["temperature"]), (ctc_bias, leukocyte_bias, artefact_bias))
+        thresholds = Thresholds(**{name: float(value) for name, value in description["thresholds"].items()})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _damaged(folder / DESCRIPTION, error) from error
+    network = _network(weights, description)
+    return Classifier(folder.name, network, calibration, thresholds, description_hash(description))
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -215,7 +216,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         found = {key: description[key] for key in _DECISIVE}
         complete = {"weights_sha256", "temperature", "bias", "thresholds"} <= description.keys()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(path, f"the model's description is damaged ({error!r})", "install the model again") from error
+        raise _damaged(path, error) from error
     if not complete or found != {**interface(), "architecture": found["architecture"]}:
         raise ModelError(path, "made for another version of ctc-imaging", "train it again or install that version")
     return description
@@ -292,6 +293,10 @@ def _network(weights: Path, description: dict[str, Any]) -> CellNetwork:
     except (SafetensorError, RuntimeError, TypeError) as error:
         raise ModelError(weights, "the weights don't fit the network", "install the model again") from error
     return fuse(network.eval()).to(memory_format=torch.channels_last)
+
+
+def _damaged(path: Path, error: Exception) -> ModelError:
+    return ModelError(path, f"the model's description is damaged ({error!r})", "install the model again")
 
 
 def _filled(array: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from ctc_imaging.report.words import label, number
+from ctc_imaging.report.words import label
 
 # Okabe and Ito's colours, told apart by colour-blind readers; line styles tell them apart in grey print.
 GROUPS = {
@@ -30,7 +30,7 @@ NO_COUNT = -0.75  # where visits without a count stand, below zero on the counts
 LINEAR_PER_ML = 0.3  # the counts' axis is linear below about this, logarithmic above, and shows zero
 LINEAR_DAYS = 20.0  # the same for time, so that the visits of the first month stay apart
 COUNT_TICKS = (0, 1, 10, 100, 1000, 10000, 0.3, 3, 30, 300, 3000)  # the ones that must stay come first
-DAY_TICKS = {0: "0", 7: "1 wk", 30: "1", 91: "3", 183: "6", 365: "12", 730: "24", 1826: "60", 3653: "120"}
+DAY_TICKS = {0: "0", 7: "1 wk", 30: "1 mo", 91: "3 mo", 183: "6 mo", 365: "1 y", 730: "2 y", 1826: "5 y", 3653: "10 y"}
 STYLE = {"svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 8, "axes.linewidth": 0.6}
 
 
@@ -85,8 +85,8 @@ def draw_patient(series: pd.DataFrame, cutoff_per_ml: float | None, events: dict
         Counts with exact Poisson limits; visits without a count stand in a strip of their own below zero.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.1, 2.2))
-        axes = figure.add_axes((0.12, 0.19, 0.86, 0.66))
+        figure = Figure(figsize=(4.1, 2.1))
+        axes = figure.add_axes((0.135, 0.11, 0.855, 0.72))
         _frame_patient(axes, [*series["day"], *events.values()], top_per_ml)
         if cutoff_per_ml is not None:
             axes.axhline(_height(cutoff_per_ml), color="#8a5a00", linewidth=0.9, linestyle=(0, (4, 2)))
@@ -111,7 +111,7 @@ def draw_survival(curves: Sequence[object], at_risk: pd.DataFrame, landmark_day:
     with matplotlib.rc_context({**STYLE, "font.size": 8.5}):
         figure = Figure(figsize=(4.8, 3.0 + 0.2 * len(at_risk)))
         bottom = (0.62 + 0.2 * len(at_risk)) / figure.get_figheight()
-        axes = figure.add_axes((0.2, bottom, 0.77, 0.97 - bottom))
+        axes = figure.add_axes((0.23, bottom, 0.74, 0.97 - bottom))
         for curve in curves:
             _draw_curve(axes, curve)
         axes.axvline(horizon_days, color="#999999", linewidth=0.7, linestyle=(0, (2, 2)))
@@ -122,6 +122,8 @@ def draw_survival(curves: Sequence[object], at_risk: pd.DataFrame, landmark_day:
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
         axes.set_ylabel("Free of recurrence")
         axes.set_xlabel("Months since surgery")
+        if curves:
+            axes.legend(loc="upper right", frameon=False, fontsize=8, handlelength=3)
         _plain(axes)
         _write_at_risk(axes, at_risk)
     return figure
@@ -176,9 +178,9 @@ def _frame_patient(axes: Axes, days: Iterable[float], top_per_ml: float) -> None
     ticks = {day: text for day, text in DAY_TICKS.items() if left <= _spread(day) <= right + 0.2}
     axes.set_xticks(_spread(list(ticks)), list(ticks.values()))
     heights = _apart([value for value in COUNT_TICKS if value <= top_per_ml], gap=0.12 * float(_height(top_per_ml)))
-    axes.set_yticks([NO_COUNT, *_height(heights)], ["none", *(number(value) for value in heights)])
+    axes.set_yticks([NO_COUNT, *_height(heights)], ["none", *(f"{value:g}" for value in heights)])
     axes.axhspan(NO_COUNT - 0.35, NO_COUNT + 0.35, color="#e8ebef", linewidth=0)
-    axes.set_ylabel("CTC per mL")
+    axes.set_ylabel("CTC per mL", labelpad=1)
     _plain(axes)
 
 
@@ -228,16 +230,17 @@ def _draw_events(axes: Axes, events: dict[str, float]) -> None:
 def _draw_curve(axes: Axes, curve: object) -> None:
     colour, line = GROUPS.get(curve.group, OTHER_GROUP)
     axes.fill_between(curve.days, curve.low, curve.high, step="post", color=colour, alpha=0.13, linewidth=0)
-    axes.step(curve.days, curve.survival, where="post", color=colour, linestyle=line, linewidth=1.6)
+    axes.step(curve.days, curve.survival, where="post", color=colour, linestyle=line, linewidth=1.6, label=label(curve.group))
 
 
 def _write_at_risk(axes: Axes, at_risk: pd.DataFrame) -> None:
     height = axes.figure.get_figheight() * axes.get_position().height
     place = axes.get_xaxis_transform()
     if len(at_risk):
-        axes.text(-0.25, -0.5 / height, "At risk", transform=axes.transAxes, fontsize=8, color=INK)
+        axes.text(-0.05, -0.5 / height, "At risk", transform=axes.transAxes, fontsize=8, color=INK, ha="right")
     for row, group in enumerate(at_risk.index):
         level = -(0.68 + 0.2 * row) / height
-        axes.text(-0.25, level, label(group), transform=axes.transAxes, fontsize=7.5, color=group_colour(group))
+        style = {"fontsize": 8, "color": group_colour(str(group))}
+        axes.text(-0.05, level, label(group), transform=axes.transAxes, ha="right", **style)
         for day, count in at_risk.loc[group].items():
-            axes.text(float(day), level, f"{int(count)}", transform=place, ha="center", fontsize=8, color=group_colour(group))
+            axes.text(float(day), level, f"{int(count)}", transform=place, ha="center", **style)

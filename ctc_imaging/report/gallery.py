@@ -9,9 +9,9 @@ import pandas as pd
 
 from ctc_imaging.report.pictures import data_uri, strip
 from ctc_imaging.report.source import Run
-from ctc_imaging.report.words import label, marker, number
+from ctc_imaging.report.words import label, marker
 
-SHOWN = 60
+SHOWN = 48
 CLUSTERS = {"ctc": "in a CTC cluster", "ctc_leukocyte": "in a cluster with leukocytes"}
 COLUMNS = ["cell_id", "call", "p_ctc", "phenotype", "cluster_id", "cluster_kind"]
 
@@ -37,7 +37,7 @@ class Gallery:
 
 
 def make_gallery(run: Run) -> Gallery:
-    """Show the called CTCs, at most 60, the most certain of every slide before the next of any.
+    """Show the called CTCs, at most 48, the most certain of every slide before the next of any.
 
     Parameters
     ----------
@@ -106,6 +106,6 @@ def _portrait(slide_id: str, cell: Any, picture: str, shorts: list[str]) -> Port
         picture=picture,
         alt=f"CTC {cell.cell_id} of slide {slide_id}: {', '.join(names)}",
         title=f"{slide_id}, cell {cell.cell_id}",
-        lines=(f"CTC probability {number(cell.p_ctc, 3)}", label(cell.phenotype), *([cluster] if cluster else [])),
+        lines=(f"CTC probability {cell.p_ctc:.3f}", label(cell.phenotype), *([cluster] if cluster else [])),
         channels=names,
     )

@@ -12,7 +12,7 @@ import ctc_imaging
 from ctc_imaging.files import write_text
 from ctc_imaging.report.gallery import make_gallery
 from ctc_imaging.report.patients import patient_cards
-from ctc_imaging.report.sections import headline, sample_rows, slide_rows, summary
+from ctc_imaging.report.sections import headline, sample_rows, shown_phenotypes, slide_rows, summary
 from ctc_imaging.report.source import Run, read_run
 from ctc_imaging.report.survival import survival_page
 from ctc_imaging.report.words import interval, marker, number, plural
@@ -69,6 +69,7 @@ def context(run: Run) -> dict[str, Any]:
         "panel": run.facts.get("panel", {}),
         "cutoff": run.cutoff,
         "clinical": run.clinical is not None,
+        "shown_phenotypes": shown_phenotypes(run),
         "summary": summary(run),
         "samples": sample_rows(run.patients),
         "controls": sample_rows(controls),
@@ -84,7 +85,7 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
     panel, model = run.facts.get("panel", {}), run.facts.get("model", {})
     return [
         ("Run", run.folder.resolve().name),
-        ("Date", str(run.facts.get("finished", run.facts.get("created", "not recorded")))[:16].replace("T", " ")),
+        ("Started", str(run.facts.get("created", "not recorded"))[:16].replace("T", " ") + " UTC"),
         ("Version", str(run.facts.get("version", ctc_imaging.__version__))),
         ("Panel", _with_hash(panel)),
         ("Model", _with_hash(model)),

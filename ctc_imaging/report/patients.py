@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ctc_imaging.report.figures import draw_patient, to_svg
-from ctc_imaging.report.sections import phenotypes, remark
+from ctc_imaging.report.sections import remark
 from ctc_imaging.report.source import Run
 from ctc_imaging.report.words import MISSING, is_missing, label, number, per_ml, plural, whole
 
@@ -90,11 +90,10 @@ def _describe(patient: str, series: pd.DataFrame) -> str:
 def _row(visit: pd.Series) -> dict[str, Any]:
     counted = visit["visit_status"] == "done"
     return {
-        "day": number(visit["day"], 4),
+        "day": MISSING if is_missing(visit["day"]) else f"{visit['day']:.0f}".replace("-", "−"),
         "visit": label(visit["visit_status"]),
         "ctc": f"{whole(visit['ctc'])} in {number(visit['assessed_volume_ml'])} mL" if counted else MISSING,
         "per_ml": per_ml(visit) if counted else MISSING,
-        "phenotypes": phenotypes(visit) if counted else "",
         "status": label(visit["status"]) if counted else MISSING,
         "change": label(visit["change"]) if counted else MISSING,
         "remark": remark(visit) if visit["visit_status"] == "not_assessable" else "",

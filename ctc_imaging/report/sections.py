@@ -13,6 +13,7 @@ from ctc_imaging.report.words import MISSING, is_missing, label, number, per_ml,
 
 THUMBNAILS = 300  # above this many slides only the first in the table carry a picture, to keep the page light
 
+PHENOTYPES = ("epithelial", "hybrid", "mesenchymal", "undetermined")
 TONES = {"failed": "failed", "not assessable": "poor", "counted": "counted"}
 
 
@@ -36,35 +37,37 @@ class Headline:
 
 
 def slide_verdicts(slides: pd.DataFrame) -> pd.Series:
-    """Verdict of every slide: ``failed``, ``not assessable``, ``counted``, or its unfinished state."""
-    verdict = slides["state"].map(str).where(slides["state"] != "done", "counted")
-    return verdict.mask((slides["state"] == "done") & ~slides["assessable"].astype(bool), "not assessable")
+    """Verdict of every slide: ``replaced``, ``failed``, ``not assessable``, ``counted``, or its unfinished state."""
+    done = slides["state"] == "done"
+    verdict = slides["state"].map(str).mask(done, "counted")
+    verdict = verdict.mask(done & ~slides["assessable"].astype(bool), "not assessable")
+    return verdict.mask(slides["slide_id"].isin(slides["rescan_of"].dropna()), "replaced")
 
 
 def headline(run: Run) -> Headline:
-    """Say in a sentence and five figures how the run went."""
+    """Say in a sentence and five figures how the run went; slides replaced by a rescan are left out."""
     verdicts = slide_verdicts(run.slides)
-    counted, failed, poor = ((verdicts == name).sum() for name in ("counted", "failed", "not assessable"))
-    unfinished = len(verdicts) - counted - failed - poor
+    total = int((verdicts != "replaced").sum())
+    counted, failed, poor = (int((verdicts == name).sum()) for name in ("counted", "failed", "not assessable"))
     samples = run.patients
-    bad_samples = int((~samples["assessable"].astype(bool)).sum())
+    lacking = int((~samples["assessable"].astype(bool)).sum())
     tiles = (
-        Tile(f"{counted} of {len(verdicts)}", "slides counted", tone="good" if counted else "bad"),
+        Tile(f"{counted} of {total}", "slides counted", tone="good" if counted else "bad"),
         Tile(f"{failed}", "slides failed", "reasons below" if failed else "", "bad" if failed else "good"),
         Tile(f"{poor}", "slides not assessable", "poor quality" if poor else "", "attention" if poor else "good"),
         Tile(
-            f"{len(samples) - bad_samples} of {len(samples)}",
+            f"{len(samples) - lacking} of {len(samples)}",
             "samples with a result",
             f"from {plural(samples['patient_id'].nunique(), 'patient')}",
-            "attention" if bad_samples or not len(samples) else "good",
+            "attention" if lacking or not len(samples) else "good",
         ),
         _positive_tile(run),
     )
-    sentence, tone = _verdict(len(verdicts), int(counted), int(failed), int(poor), unfinished)
-    return Headline(sentence, tone, tiles)
+    return Headline(*_verdict(total, counted, failed, poor), tiles)
 
 
-def _verdict(total: int, counted: int, failed: int, poor: int, unfinished: int) -> tuple[str, str]:
+def _verdict(total: int, counted: int, failed: int, poor: int) -> tuple[str, str]:
+    unfinished = total - counted - failed - poor
     if not total:
         return "This run has no slides.", "bad"
     if unfinished:
@@ -72,7 +75,7 @@ def _verdict(total: int, counted: int, failed: int, poor: int, unfinished: int) 
     if not counted:
         return "No slide could be counted. There are no results in this report.", "bad"
     if not failed and not poor:
-        return f"All went well: every one of {plural(total, 'slide')} was counted.", "good"
+        return f"All went well: {total} of {plural(total, 'slide')} counted.", "good"
     parts = [f"{plural(failed, 'slide')} failed"] * bool(failed) + [f"{poor} couldn't be assessed"] * bool(poor)
     return f"{counted} of {plural(total, 'slide')} were counted; {' and '.join(parts)}.", "attention"
 
@@ -99,14 +102,13 @@ def _sample_row(row: pd.Series) -> dict[str, Any]:
         "patient": label_id(row["patient_id"]),
         "date": label_id(row["sample_date"])[:10],
         "kind": label(row["sample_kind"]),
-        "slides": whole(row["slides"]),
         "volume": _volume(row),
-        "cells": whole(row["cells"]),
         "leukocytes": whole(row["leukocyte"]),
         "indeterminate": whole(row["indeterminate"]),
         "ctc": whole(row["ctc"]),
-        "phenotypes": phenotypes(row),
-        "clusters": f"{whole(row['ctc_clusters'])} / {whole(row['ctc_leukocyte_clusters'])}",
+        **{name: whole(row[f"ctc_{name}"]) for name in PHENOTYPES},
+        "clusters": whole(row["ctc_clusters"]),
+        "mixed_clusters": whole(row["ctc_leukocyte_clusters"]),
         "per_ml": per_ml(row),
         "assessable": bool(row["assessable"]),
         "remark": remark(row),
@@ -119,16 +121,9 @@ def _volume(row: pd.Series) -> str:
     return f"{number(row['assessed_volume_ml'])} of {number(row['blood_volume_ml'])}"
 
 
-def phenotypes(row: pd.Series) -> str:
-    """How many CTCs are of which phenotype, in words; empty for none."""
-    names = ("epithelial", "hybrid", "mesenchymal", "undetermined")
-    counts = {name: row[f"ctc_{name}"] for name in names}
-    return ", ".join(f"{whole(count)} {name}" for name, count in counts.items() if not is_missing(count) and count)
-
-
 def remark(row: pd.Series) -> str:
     """Say why a row has no result, or what to know about it."""
-    reasons = "" if is_missing(row["quality_reasons"]) else str(row["quality_reasons"]).replace("_", " ")
+    reasons = "" if is_missing(row["quality_reasons"]) else str(row["quality_reasons"])
     if not row["assessable"]:
         return f"not assessable: {reasons or 'no reason given'}"
     signed = "" if is_missing(row.get("signed_by")) else f"signed by {row['signed_by']}"
@@ -138,6 +133,13 @@ def remark(row: pd.Series) -> str:
 def label_id(value: Any) -> str:
     """An identifier or date as it stands, a dash where it is missing."""
     return MISSING if is_missing(value) else str(value)
+
+
+def shown_phenotypes(run: Run) -> list[str]:
+    """Phenotypes with a column of their own: those the panel can tell apart, and any that was counted."""
+    roles = {channel["role"] for channel in run.facts.get("panel", {}).get("channels", [])}
+    known = PHENOTYPES[:3] if "mesenchymal" in roles else ()
+    return [name for name in PHENOTYPES if name in known or (run.counts[f"ctc_{name}"].fillna(0).astype(float) > 0).any()]
 
 
 def summary(run: Run) -> list[tuple[str, str]]:
@@ -161,8 +163,7 @@ def summary(run: Run) -> list[tuple[str, str]]:
 def slide_rows(run: Run) -> list[dict[str, Any]]:
     """Rows of the table of slides: failed ones first, then those not assessable, then the rest by name."""
     slides = run.slides.assign(verdict=slide_verdicts(run.slides))
-    order = {"failed": 0, "not assessable": 1, "counted": 3}
-    slides = slides.assign(order=slides["verdict"].map(lambda verdict: order.get(verdict, 2)))
+    slides = slides.assign(order=slides["verdict"].map({"failed": 0, "not assessable": 1, "counted": 3}).fillna(2))
     ordered = slides.sort_values(["order", "slide_id"], kind="stable")
     return [
         {
@@ -181,4 +182,4 @@ def slide_rows(run: Run) -> list[dict[str, Any]]:
 
 def _slide_reason(row: pd.Series) -> str:
     reasons = [row["reason"], row["quality_reasons"]]
-    return "; ".join(dict.fromkeys(str(reason).replace("_", " ") for reason in reasons if not is_missing(reason)))
+    return "; ".join(dict.fromkeys(str(reason) for reason in reasons if not is_missing(reason)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,14 @@ from typing import Any
 import pandas as pd
 
 from ctc_imaging.clinical import load_clinical
+from ctc_imaging.counting import COUNT_COLUMNS, SLIDE_COLUMNS
 from ctc_imaging.errors import RunError
+from ctc_imaging.timeline import TIMELINE_COLUMNS
 
-COUNTS = (
-    "sample_id patient_id sample_date sample_kind slides blood_volume_ml assessed_volume_ml assessed_fraction "
-    "assessable quality_reasons cells leukocyte artefact indeterminate ctc ctc_epithelial ctc_hybrid "
-    "ctc_mesenchymal ctc_undetermined ctc_clusters ctc_leukocyte_clusters ctc_per_ml ctc_per_ml_low "
-    "ctc_per_ml_high ctc_machine readers reviewed signed_by"
-).split()
-SLIDES = ["slide_id", "state", "reason", *COUNTS]
-TIMELINE = ["patient_id", "day", "visit_status", "status", "change", "pattern", *COUNTS[5:]]
 TEXT = {
     name: str
     for name in (
-        "slide_id state reason sample_id patient_id sample_date sample_kind quality_reasons readers signed_by "
+        "slide_id state reason sample_id patient_id sample_date sample_kind quality_reasons readers signed_by rescan_of "
         "visit_status status change pattern"
     ).split()
 }
@@ -81,14 +76,14 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         facts=facts,
-        slides=read_table(folder / "slides.csv", SLIDES),
-        counts=read_table(folder / "counts.csv", COUNTS),
-        timeline=read_table(folder / "timeline.csv", TIMELINE),
+        slides=read_table(folder / "slides.csv", SLIDE_COLUMNS),
+        counts=read_table(folder / "counts.csv", COUNT_COLUMNS),
+        timeline=read_table(folder / "timeline.csv", TIMELINE_COLUMNS),
         clinical=read_clinical(folder / "tables" / "clinical.csv"),
     )
 
 
-def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read one of the run's CSV tables; columns the file lacks are added empty, `assessable` becomes a bool."""
     if not path.is_file() or not path.stat().st_size:
         return pd.DataFrame({name: pd.Series(dtype=object) for name in columns})

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ctc_imaging.config import Settings
+from ctc_imaging.counting import COUNT_COLUMNS
 from ctc_imaging.errors import CtcImagingError
 from ctc_imaging.panel import CutOff
 from ctc_imaging.report.figures import draw_risk, draw_survival, group_colour, to_svg
-from ctc_imaging.report.source import COUNTS, Run, read_clinical, read_table
+from ctc_imaging.report.source import Run, read_clinical, read_table
 from ctc_imaging.report.words import MISSING, is_missing, label, limits, number, p_value, percent
 
 if TYPE_CHECKING:
     from ctc_imaging.recurrence import Analysis, Curve, LandmarkRisk, LandmarkSurvival
 
-LANDMARK_DAY = 30.0
-HORIZON_DAYS = 730.0
 RISKS_LISTED = 24  # with more patients the page shows all risks as a drawing instead of a table
 
 
@@ -51,18 +51,15 @@ def survival_page(run: Run) -> SurvivalPage:
     Parameters
     ----------
     run : Run
-        Its configuration may set `landmark_day` and `horizon_days`.
+        Its configuration sets `landmark_day` and `horizon_days`.
 
     Returns
     -------
     SurvivalPage
         Without figures, but with the reason, where the data can't carry an analysis.
     """
-    settings = run.facts.get("configuration", {})
-    landmark, horizon = (
-        float(settings.get(name, default))
-        for name, default in (("landmark_day", LANDMARK_DAY), ("horizon_days", HORIZON_DAYS))
-    )
+    settings = Settings(**run.facts.get("configuration", {}))
+    landmark, horizon = float(settings.landmark_day), float(settings.horizon_days)
     folder = run.folder / "survival"
     separate = (folder / "counts.csv").is_file() and (folder / "clinical.csv").is_file()
     try:
@@ -88,7 +85,7 @@ def _separate_tables(run: Run, folder: Path, landmark_day: float) -> tuple[pd.Da
 
     clinical = read_clinical(folder / "clinical.csv")
     cutoff = CutOff(**run.cutoff) if run.cutoff else None
-    counts = read_table(folder / "counts.csv", COUNTS)
+    counts = read_table(folder / "counts.csv", COUNT_COLUMNS)
     return build_timeline(counts, clinical, None, cutoff, landmark_day), clinical
 
 

@@ -40,23 +40,22 @@ def is_missing(value: Any) -> bool:
 
 
 def number(value: Any, digits: int = 2) -> str:
-    """A number with at least `digits` significant figures, whole from 100 on; a dash where it is missing.
+    """A number to `digits` significant figures, more only before the point; a dash where it is missing.
 
     Examples
     --------
-    >>> number(0.7377), number(12.0), number(73569.6), number(None)
-    ('0.74', '12', '73,570', '–')
+    >>> number(0.7377), number(0.8001), number(12.0), number(73569.6), number(None)
+    ('0.74', '0.80', '12', '73,570', '–')
     """
     if is_missing(value):
         return MISSING
     value = float(value)
     if not math.isfinite(value):
         return "not estimable"
-    if value == 0:
-        return "0"
+    if value == int(value):
+        return f"{value:,.0f}"
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    text = f"{value:,.{min(decimals, 6)}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{value:,.{min(decimals, 6)}f}"
 
 
 def whole(value: Any) -> str:

@@ -125,7 +125,9 @@ def _smallest_noise(noise: np.ndarray) -> np.ndarray:
     """A floor per channel for blocks without noise (clipped, padded or constant pixels)."""
     positive = np.where(noise > 0, noise, np.nan)
     with np.errstate(all="ignore"):
-        typical = np.array([np.median(grid[np.isfinite(grid)]) if np.isfinite(grid).any() else 1.0 for grid in positive])
+        typical = np.array(
+            [np.median(grid[np.isfinite(grid)]) if np.isfinite(grid).any() else 1.0 for grid in positive]
+        )
     return (0.25 * typical)[:, None, None]
 
 

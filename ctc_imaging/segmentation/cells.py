@@ -10,7 +10,10 @@ REACH_UM = 4.0
 
 SMOOTHING_UM = 0.5
 MARKER_THRESHOLD = 1.5
-"""Smoothed marker signal from which a pixel is cytoplasm (noise units of a single pixel)."""
+"""Smoothed marker signal from which a pixel may be cytoplasm (noise units of a single pixel)."""
+
+PLATEAU_SHARE = 0.4
+"""Cytoplasm ends where a marker falls to this share of its own plateau in the cell."""
 
 
 def support_px(pixel_size_um: float) -> int:
@@ -38,10 +41,24 @@ def find_cells(nuclei: np.ndarray, markers: np.ndarray, pixel_size_um: float) ->
         return nuclei.copy()
     territory = _nearest(nuclei, REACH_UM / pixel_size_um)
     sigma_px = SMOOTHING_UM / pixel_size_um
-    stained = nuclei > 0
+    smooth = np.stack([ndimage.gaussian_filter(marker, sigma_px) for marker in markers])
+    cells = nuclei.copy()
+    for label, box in enumerate(ndimage.find_objects(territory), start=1):
+        if box is not None:
+            own, nucleus = territory[box] == label, nuclei[box] == label
+            cells[box][_outline(own, nucleus, smooth[:, *box])] = label
+    return cells
+
+
+def _outline(own: np.ndarray, nucleus: np.ndarray, markers: np.ndarray) -> np.ndarray:
+    """Mask of one cell: its nucleus and what is stained and connected to it within its own territory."""
+    stained = nucleus.copy()
     for marker in markers:
-        stained |= ndimage.gaussian_filter(marker, sigma_px) > MARKER_THRESHOLD
-    return _connected_to_nucleus(np.where(stained, territory, 0), nuclei)
+        signal = own & (marker > MARKER_THRESHOLD)
+        if signal.any():
+            stained |= signal & (marker > PLATEAU_SHARE * np.percentile(marker[signal], 90))
+    pieces, _ = ndimage.label(stained)
+    return ndimage.binary_fill_holes(np.isin(pieces, np.unique(pieces[nucleus]))) & own
 
 
 def _nearest(nuclei: np.ndarray, reach_px: float) -> np.ndarray:
@@ -77,17 +94,3 @@ def _offsets(squared: int, margin: int) -> list[tuple[int, int]]:
     """All steps (dy, dx) of a given squared length, in reading order."""
     steps = range(-margin, margin + 1)
     return [(dy, dx) for dy in steps for dx in steps if dy * dy + dx * dx == squared]
-
-
-def _connected_to_nucleus(cells: np.ndarray, nuclei: np.ndarray) -> np.ndarray:
-    """Drop the pieces of each cell that its nucleus doesn't touch, and fill its holes."""
-    result = nuclei.copy()
-    for label, box in enumerate(ndimage.find_objects(cells), start=1):
-        if box is None:
-            continue
-        pieces, count = ndimage.label(cells[box] == label)
-        core = nuclei[box] == label
-        kept = pieces > 0 if count == 1 else np.isin(pieces, np.unique(pieces[core]))
-        kept = ndimage.binary_fill_holes(kept) & ((cells[box] == label) | (nuclei[box] == 0) & (result[box] == 0))
-        result[box][kept] = label
-    return result

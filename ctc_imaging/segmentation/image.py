@@ -59,7 +59,9 @@ def segment_nuclei(image: np.ndarray, pixel_size_um: float | None = None) -> np.
 def _checked(image: np.ndarray) -> np.ndarray:
     plane = np.asarray(image)
     if plane.ndim != 2 or 0 in plane.shape or plane.dtype.kind not in "uif":
-        raise SegmentationError("image", f"shape {plane.shape} of {plane.dtype} is not one plane of grey values", "choose one channel")
+        raise SegmentationError(
+            "image", f"shape {plane.shape} of {plane.dtype} is not one plane of grey values", "choose one channel"
+        )
     if not np.isfinite(plane).all():
         raise SegmentationError("image", "some pixels are not finite numbers", "export the image anew")
     return plane.astype(np.float32)

@@ -36,7 +36,9 @@ class Box:
 
     def grown(self, by_px: int, height: int, width: int) -> Box:
         """Return the box widened on all sides, clipped to the slide."""
-        return Box(max(self.y0 - by_px, 0), min(self.y1 + by_px, height), max(self.x0 - by_px, 0), min(self.x1 + by_px, width))
+        return Box(
+            max(self.y0 - by_px, 0), min(self.y1 + by_px, height), max(self.x0 - by_px, 0), min(self.x1 + by_px, width)
+        )
 
     def within(self, outer: Box) -> tuple[slice, slice]:
         """Return the slices that cut this box out of an array covering `outer`."""

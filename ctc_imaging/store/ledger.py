@@ -178,7 +178,9 @@ class Ledger:
 
     def reset(self, slide_id: str) -> None:
         """Set a slide back to pending, as if it had never started."""
-        self._set(slide_id, state="pending", reason="", started="", finished="", seconds=None, sha256="", fingerprint="")
+        self._set(
+            slide_id, state="pending", reason="", started="", finished="", seconds=None, sha256="", fingerprint=""
+        )
 
     def start(self, slide_id: str) -> None:
         """Set a slide to running."""

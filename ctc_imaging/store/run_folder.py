@@ -189,6 +189,13 @@ class RunFolder:
         shutil.rmtree(self.slide(slide_id), ignore_errors=True)
         shutil.rmtree(self.partial(slide_id), ignore_errors=True)
 
+    def discard_results(self) -> None:
+        """Remove all that was computed from the tables and slides; ledger and log stay."""
+        shutil.rmtree(self.slides, ignore_errors=True)
+        self.slides.mkdir()
+        for path in (self.slides_csv, self.counts_csv, self.timeline_csv, self.path / "report.html"):
+            path.unlink(missing_ok=True)
+
     def discard_partial(self) -> None:
         """Remove all that a killed run left unfinished."""
         for folder in self.slides.glob(".*.partial"):

@@ -51,18 +51,23 @@ def predict(classifier: Classifier, crops: CropSet) -> np.ndarray:
 
 def raw_logits(classifier: Classifier, crops: CropSet) -> np.ndarray:
     """Class logits of labelled crops, float32 of shape (n, 3)."""
-    parts = [np.empty((0, 3), np.float32)]
-    for start in range(0, len(crops), BATCH):
-        rows = slice(start, start + BATCH)
-        present = crops.present[rows]
-        batch = CropBatch(
-            cell_ids=np.arange(len(present)),
-            roles=crops.roles[rows].astype(np.float32),
-            present=present[0],
-            masks=crops.masks[rows].astype(np.float32) / 255,
-        )
-        parts.append(classifier.raw(batch)[0])
-    return np.concatenate(parts)
+    logits = np.empty((len(crops), len(CLASSES)), np.float32)
+    # Slide by slide, for one batch has one panel.
+    for source in crops.truth:
+        rows = np.flatnonzero(crops.source == source)
+        for part in np.array_split(rows, range(BATCH, len(rows), BATCH)):
+            logits[part] = classifier.raw(batch_of(crops, part))[0]
+    return logits
+
+
+def batch_of(crops: CropSet, rows: np.ndarray) -> CropBatch:
+    """Return some rows of one slide as the classifier takes them."""
+    return CropBatch(
+        cell_ids=rows,
+        roles=crops.roles[rows].astype(np.float32),
+        present=crops.present[rows].max(axis=0, initial=0),
+        masks=crops.masks[rows].astype(np.float32) / 255,
+    )
 
 
 def figures(classifier: Classifier, p: np.ndarray, target: np.ndarray, truth: dict[str, int]) -> dict[str, Any]:

@@ -1,0 +1,88 @@
+"""The ``ctc-imaging`` command, nothing else: arguments in, exit code out."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from ctc_imaging.errors import CtcImagingError
+
+BAD_USE, INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        0 on success, 1 when some slides failed, 2 on bad input or use, 130 on Ctrl-C.
+    """
+    import typer
+    from typer.main import get_command
+
+    from ctc_imaging.cli.app import make_app
+    from ctc_imaging.cli.output import fail
+
+    # Typer brings click along under a private name; the base of its errors is found through one it exports.
+    click_error = typer.BadParameter.__mro__[2]
+    arguments = None if argv is None else list(argv)
+    try:
+        with _plain_warnings():
+            code = get_command(make_app()).main(args=arguments, prog_name="ctc-imaging", standalone_mode=False)
+    except CtcImagingError as error:
+        return fail(str(error), BAD_USE)
+    except click_error as error:
+        return fail(_usage(error), BAD_USE)
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does: nobody is left to tell.
+        sys.stderr.close()
+        return 1
+    except OSError as error:
+        return fail(_system(error), BAD_USE)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        return fail("interrupted; the same command goes on from here", INTERRUPTED)
+    return code or 0
+
+
+def _usage(error: BaseException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "ctc-imaging"
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    return f"{command}: {message.rstrip('.')}; see {command} --help"
+
+
+def _system(error: OSError) -> str:
+    import errno
+
+    remedies = {
+        errno.ENOSPC: "free some space and run the same command again",
+        errno.EDQUOT: "free some space and run the same command again",
+        errno.EACCES: "check the permissions",
+        errno.EPERM: "check the permissions",
+        errno.EROFS: "choose a folder that can be written to",
+    }
+    remedy = remedies.get(error.errno or 0, "check the path and the disk")
+    return f"{error.filename or 'system'}: {error.strerror or error}; {remedy}"
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show warnings as notes to a user, without the place in the code they came from."""
+    from ctc_imaging.cli.output import note
+
+    before = warnings.showwarning
+    warnings.showwarning = lambda message, *_args, **_options: note(str(message))
+    try:
+        yield
+    finally:
+        warnings.showwarning = before

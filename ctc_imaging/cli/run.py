@@ -1,0 +1,126 @@
+"""Commands that make and refresh a run: run, demo, counts, report."""
+
+# ruff: noqa: TC001, TC003 - typer reads annotations at run time
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ctc_imaging.cli import options
+from ctc_imaging.cli.output import note, result
+
+if TYPE_CHECKING:
+    from ctc_imaging.batch import BatchResult
+
+Cohort = Annotated[Path, typer.Argument(metavar="COHORT.csv", help="One row a slide.", show_default=False)]
+Out = Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run; one started before goes on.")]
+Clinical = Annotated[Path | None, typer.Option(metavar="FILE", help="One row a patient: surgery, recurrence, death.")]
+Imaging = Annotated[Path | None, typer.Option(metavar="FILE", help="One row an imaging visit.")]
+Markers = Annotated[Path | None, typer.Option(metavar="FILE", help="One row a measurement, for example AFP.")]
+Schedule = Annotated[Path | None, typer.Option(metavar="FILE", help="Planned visits as YAML.")]
+Force = Annotated[bool, typer.Option("--force", help="Compute everything anew, also with other settings.")]
+DemoOut = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the demo; one started before goes on.")]
+DemoSeed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
+
+
+def register(app: options.App) -> None:
+    """Add the commands."""
+    app.command(epilog="Example: ctc-imaging demo --out demo")(demo)
+    app.command(epilog="Example: ctc-imaging run cohort.csv --out run --clinical clinical.csv")(run)
+    app.command(epilog="Example: ctc-imaging counts run")(counts)
+    app.command(epilog="Example: ctc-imaging report run")(report)
+
+
+def run(
+    cohort: Cohort,
+    out: Out,
+    clinical: Clinical = None,
+    imaging: Imaging = None,
+    markers: Markers = None,
+    schedule: Schedule = None,
+    panel: options.Panel = None,
+    model: options.Model = None,
+    seed: options.Seed = None,
+    config: options.Config = None,
+    workers: options.Workers = None,
+    force: Force = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Process a cohort's slides, count, and write the report; the same command goes on after a stop."""
+    from ctc_imaging.batch import run_cohort
+    from ctc_imaging.config import load_settings
+    from ctc_imaging.progress import show_progress
+
+    settings = load_settings(config, panel=panel, model=model, seed=seed)
+    with show_progress(sys.stderr) as progress:
+        batch = run_cohort(cohort, out, settings, clinical, imaging, markers, schedule, workers, force, progress)
+    _finish(batch, as_json)
+
+
+def demo(
+    out: DemoOut = Path("demo"),
+    workers: options.Workers = None,
+    seed: DemoSeed = 0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Simulate a small cohort, run everything on it, and say where the report is."""
+    from ctc_imaging.demo import run_demo
+    from ctc_imaging.progress import show_progress
+
+    note(f"simulating a cohort into {out}")
+    with show_progress(sys.stderr) as progress:
+        batch = run_demo(out, seed, workers, progress)
+    _finish(batch, as_json)
+
+
+def counts(run: options.Run, as_json: options.AsJson = False) -> None:
+    """Write counts and timeline anew, with the reviews so far."""
+    from ctc_imaging.recount import recount
+    from ctc_imaging.store.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    tables = recount(folder)
+    for line in tables.notes:
+        note(line)
+    ctc, reviewed = int(tables.counts["ctc"].sum()), int(tables.counts["reviewed"].sum())
+    facts = {
+        "run": run,
+        "samples": len(tables.counts),
+        "assessable": int(tables.counts["assessable"].sum()),
+        "ctc": ctc,
+        "reviewed": reviewed,
+        "counts": folder.counts_csv,
+        "timeline": folder.timeline_csv,
+    }
+    text = f"{len(tables.counts)} samples, {facts['assessable']} assessable, {ctc} CTCs, {reviewed} cells reviewed"
+    result(facts, f"{text}\n{folder.counts_csv}", as_json)
+
+
+def report(run: options.Run, as_json: options.AsJson = False) -> None:
+    """Write the report anew."""
+    from ctc_imaging.report import write_report
+
+    page = write_report(run)
+    result({"run": run, "report": page}, str(page), as_json)
+
+
+def _finish(batch: BatchResult, as_json: bool) -> None:
+    for line in batch.notes:
+        note(line)
+    for slide_id, reason in batch.failed.items():
+        note(f"slide {slide_id} failed: {reason}")
+    page = batch.run / "report.html"
+    facts = {
+        "run": batch.run,
+        "done": len(batch.done),
+        "failed": batch.failed,
+        "seconds": round(batch.seconds, 1),
+        "report": page,
+    }
+    text = f"{len(batch.done)} slides done, {len(batch.failed)} failed, in {batch.seconds:.0f} s\n{page}"
+    result(facts, text, as_json)
+    if batch.failed:
+        raise typer.Exit(1)

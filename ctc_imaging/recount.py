@@ -1,0 +1,113 @@
+"""Counts and timeline anew, from the cells of a run's slides and the reviews so far."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ctc_imaging.files import write_csv
+from ctc_imaging.panel import Panel, load_panel
+from ctc_imaging.store.ledger import Ledger, Review
+from ctc_imaging.store.reviews import apply_reviews, current_reviews
+from ctc_imaging.store.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recount:
+    """The tables of a run as they were written, and what they can't say."""
+
+    slides: pd.DataFrame
+    counts: pd.DataFrame
+    timeline: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def recount(run: RunFolder) -> Recount:
+    """Write slides.csv, counts.csv and timeline.csv.
+
+    Parameters
+    ----------
+    run : RunFolder
+        Its slides may be in any state: one that isn't done has no counts.
+
+    Returns
+    -------
+    Recount
+
+    Raises
+    ------
+    RunError
+        If the folder is no run.
+    """
+    from ctc_imaging import clinical as tables
+    from ctc_imaging.counting import count_samples, slide_table
+    from ctc_imaging.timeline import build_timeline
+
+    panel, landmark_day = run.panel(), run.settings().landmark_day
+    slides = slide_table(_slide_rows(run, panel))
+    counts = count_samples(slides)
+    clinical = tables.load_clinical(run.table("clinical")) if run.table("clinical").is_file() else None
+    schedule = tables.load_schedule(run.table("schedule")) if run.table("schedule").is_file() else None
+    timeline = build_timeline(counts, clinical, schedule, panel.cutoff, landmark_day)
+    for path, table in ((run.slides_csv, slides), (run.counts_csv, counts), (run.timeline_csv, timeline)):
+        write_csv(path, table)
+    notes = tuple(timeline.attrs.get("notes", ()))
+    _log.info("counted %d samples of %d slides: %s", len(counts), len(slides), " ".join(notes) or "nothing to note")
+    return Recount(slides, counts, timeline, notes)
+
+
+def _slide_rows(run: RunFolder, panel: Panel) -> Iterator[dict[str, Any]]:
+    from ctc_imaging.cohort import load_cohort
+    from ctc_imaging.counting import slide_row
+
+    with Ledger(run.ledger) as ledger:
+        states, reviews = ledger.slides(), current_reviews(run, ledger)
+    for entry in load_cohort(run.table("cohort")):
+        state = states[entry.slide_id]
+        if state.state != "done":
+            yield slide_row(entry, None, None, state.reason or None)
+            continue
+        quality = json.loads((run.slide(entry.slide_id) / "quality.json").read_text(encoding="utf-8"))
+        own_panel = load_panel(entry.panel) if entry.panel else panel
+        cells = reviewed_cells(run, entry.slide_id, reviews.get(entry.slide_id, []), own_panel)
+        yield slide_row(entry, cells, quality)
+
+
+def reviewed_cells(run: RunFolder, slide_id: str, reviews: list[Review], panel: Panel) -> pd.DataFrame:
+    """Read a slide's cells with the reviews applied; where they changed a call, its clusters are found anew.
+
+    Parameters
+    ----------
+    run : RunFolder
+    slide_id : str
+        A slide that is done.
+    reviews : list of Review
+        Of that slide.
+    panel : Panel
+        Its cluster rule is used.
+
+    Returns
+    -------
+    DataFrame
+        The columns of cells.parquet and those of `apply_reviews`.
+    """
+    import pandas as pd
+
+    folder = run.slide(slide_id)
+    cells = apply_reviews(pd.read_parquet(folder / "cells.parquet"), reviews)
+    if (cells["call"] == cells["machine_call"]).all():
+        return cells
+    from ctc_imaging.clusters import find_clusters
+    from ctc_imaging.store.labels import open_labels
+
+    # By the contract y_um = y_px * pixel size, so any cell off the origin tells the scale.
+    pixel_size_um = float((cells["y_um"] + cells["x_um"]).sum() / (cells["y_px"] + cells["x_px"]).sum())
+    return find_clusters(cells, open_labels(folder / "labels.ome.zarr"), panel.clusters, pixel_size_um)

@@ -1,0 +1,55 @@
+"""The whole first analysis of recurrence: what the data can't carry becomes a note, never a crash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ctc_imaging.errors import StatisticsError
+from ctc_imaging.recurrence.cox import TimeVaryingCox, time_varying_cox
+from ctc_imaging.recurrence.landmark import LandmarkRisk, landmark_risk
+from ctc_imaging.recurrence.survival import LandmarkSurvival, landmark_survival
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Survival by pattern, time-varying Cox and landmark risk; None, and a note, where the data don't carry one."""
+
+    survival: LandmarkSurvival | None
+    cox: TimeVaryingCox | None
+    risk: LandmarkRisk | None
+    notes: tuple[str, ...]
+
+
+def analyse(
+    timeline: pd.DataFrame, clinical: pd.DataFrame, landmark_day: float = 30, horizon_days: float = 730
+) -> Analysis:
+    """Analyse recurrence-free survival (recurrence or death of any cause; censored at last contact).
+
+    Parameters
+    ----------
+    timeline : DataFrame
+        As of `timeline.build_timeline`, or timeline.csv.
+    clinical : DataFrame
+        As of `cohort.load_clinical`.
+    landmark_day : float
+        Day since surgery at which patterns and risks are fixed, and from which curves start.
+    horizon_days : float
+        Day since surgery to which survival and risk are given; an event on this day counts.
+
+    Returns
+    -------
+    Analysis
+    """
+    notes: list[str] = []
+    survival = _attempt(notes, lambda: _survival(timeline, clinical, landmark_day, horizon_days))
+    cox = _attempt(notes, lambda: time_varying_cox(timeline, clinical))
+    risk = _attempt(notes, lambda: landmark_risk(timeline, clinical, landmark_day, horizon_days))
+    return Analysis(survival, cox, risk, tuple(dict.fromkeys(notes)))

@@ -1,0 +1,134 @@
+"""Time-varying Cox model: the hazard of recurrence by the CTC count known the day before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from lifelines import CoxTimeVaryingFitter
+
+from ctc_imaging.recurrence.covariates import (
+    CTC_TERM,
+    baseline_covariates,
+    choose_terms,
+    drop_unknown,
+    log2_ctc,
+    require_term,
+)
+from ctc_imaging.recurrence.fitting import STEP_SIZE, fit_quietly, hazard_ratios
+from ctc_imaging.recurrence.survival import recurrence_free_times
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MODEL = "time-varying Cox model"
+
+
+@dataclass(frozen=True)
+class TimeVaryingCox:
+    """Hazard ratios with 95 % limits, and the size of the data they come from."""
+
+    table: pd.DataFrame
+    n_patients: int
+    n_events: int
+    n_rows: int
+
+
+def time_varying_cox(timeline: pd.DataFrame, clinical: pd.DataFrame) -> tuple[TimeVaryingCox, list[str]]:
+    """Relate the hazard of recurrence or death to the latest CTC count.
+
+    Parameters
+    ----------
+    timeline : DataFrame
+        As of `timeline.build_timeline`.
+    clinical : DataFrame
+        As of `cohort.load_clinical`.
+
+    Returns
+    -------
+    model : TimeVaryingCox
+        On the CTC count, and on covariates of the clinical table as far as the events carry them.
+    notes : list of str
+        What was left out.
+
+    Raises
+    ------
+    StatisticsError
+        If there are too few events, or the fit doesn't converge.
+    """
+    rows = start_stop(timeline, clinical)
+    by_patient = rows.groupby("patient_id")
+    candidates = by_patient[[CTC_TERM]].mean().join(baseline_covariates(clinical))
+    terms, notes = choose_terms(candidates, by_patient["event"].any())
+    require_term(CTC_TERM, terms, notes, MODEL)
+    patients, dropped = drop_unknown(candidates[terms])
+    rows = rows.merge(patients.drop(columns=CTC_TERM), left_on="patient_id", right_index=True)
+    table, warned = fit_time_varying(rows, terms)
+    model = TimeVaryingCox(table, len(patients), int(rows["event"].sum()), len(rows))
+    return model, [*notes, *dropped, *warned]
+
+
+def start_stop(timeline: pd.DataFrame, clinical: pd.DataFrame) -> pd.DataFrame:
+    """Cut each patient's follow-up at the samples, so that each interval knows only the sample before it.
+
+    A sample's count holds from the day after it until the next sample's day; a sample from before surgery
+    holds from surgery on. Patients without one enter at their first sample.
+
+    Parameters
+    ----------
+    timeline : DataFrame
+        As of `timeline.build_timeline`; only done samples are used.
+    clinical : DataFrame
+        As of `cohort.load_clinical`.
+
+    Returns
+    -------
+    DataFrame
+        One row an interval (`start`, `stop`], in days since surgery: `patient_id`, `start`, `stop`, `event`
+        (at `stop`) and the CTC term.
+    """
+    done = timeline[(timeline["visit_status"] == "done") & timeline["day"].notna()]
+    rows = pd.DataFrame(
+        {
+            "patient_id": done["patient_id"],
+            "start": done["day"].astype(float).clip(lower=0),
+            CTC_TERM: log2_ctc(done["ctc_per_ml"]),
+        }
+    )
+    rows = rows.drop_duplicates(["patient_id", "start"], keep="last").sort_values(["patient_id", "start"])
+    rows = rows.join(recurrence_free_times(clinical), on="patient_id", how="inner")
+    rows = rows[rows["start"] < rows["days"]]
+    following = rows.groupby("patient_id")["start"].shift(-1)
+    rows["event"] = rows["event"] & following.isna()
+    rows["stop"] = following.fillna(rows["days"])
+    return rows[["patient_id", "start", "stop", "event", CTC_TERM]].reset_index(drop=True)
+
+
+def fit_time_varying(rows: pd.DataFrame, terms: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Fit a Cox model to start-stop data (Andersen and Gill, Ann Stat 1982;10:1100-20; Efron's ties).
+
+    Parameters
+    ----------
+    rows : DataFrame
+        As of `start_stop`: `patient_id`, `start`, `stop`, `event` and the terms.
+    terms : sequence of str
+        Columns to use, float64 without NaN.
+
+    Returns
+    -------
+    table : DataFrame
+        `term`, `hazard_ratio`, `low`, `high` (95 %), `p`.
+    notes : list of str
+        What the fit warned of.
+
+    Raises
+    ------
+    StatisticsError
+        If the fit doesn't converge.
+    """
+    data = rows[["patient_id", "start", "stop", "event", *terms]]
+    columns = {"id_col": "patient_id", "event_col": "event", "start_col": "start", "stop_col": "stop"}
+    fitter = CoxTimeVaryingFitter()
+    notes = fit_quietly(lambda: fitter.fit(data, **columns, fit_options={"step_size": STEP_SIZE}), MODEL)
+    return hazard_ratios(fitter), notes

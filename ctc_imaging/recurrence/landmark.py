@@ -1,0 +1,147 @@
+"""Each patient's risk of recurrence by a horizon, from what is known at the landmark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from lifelines import CoxPHFitter
+
+from ctc_imaging.errors import StatisticsError
+from ctc_imaging.recurrence.covariates import (
+    CTC_TERM,
+    baseline_covariates,
+    choose_terms,
+    drop_unknown,
+    log2_ctc,
+    require_term,
+)
+from ctc_imaging.recurrence.fitting import STEP_SIZE, fit_quietly, hazard_ratios
+from ctc_imaging.recurrence.survival import at_risk_at, recurrence_free_times
+from ctc_imaging.timeline import before_and_after
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MODEL = "landmark risk"
+CHANGE_TERM = "change of it since before surgery"
+_Z_95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class LandmarkRisk:
+    """Risk by the horizon of each patient at risk at the landmark (0 to 1, 95 % limits), and the model behind it."""
+
+    table: pd.DataFrame
+    coefficients: pd.DataFrame
+    n: int
+    events: int
+
+
+def landmark_risk(
+    timeline: pd.DataFrame, clinical: pd.DataFrame, landmark_day: float, horizon_days: float
+) -> tuple[LandmarkRisk, list[str]]:
+    """Risk of recurrence or death by the horizon, by a Cox model at the landmark.
+
+    Patients at risk at the landmark enter there and are censored at the horizon (van Houwelingen,
+    Scand J Stat 2007;34:70-85). Terms are the CTC count at the landmark, its change since before surgery
+    and baseline covariates, as far as the events carry them.
+
+    Parameters
+    ----------
+    timeline : DataFrame
+        As of `timeline.build_timeline`; samples after the landmark aren't used.
+    clinical : DataFrame
+        As of `cohort.load_clinical`.
+    landmark_day, horizon_days : float
+        Days since surgery.
+
+    Returns
+    -------
+    risk : LandmarkRisk
+    notes : list of str
+        What was left out.
+
+    Raises
+    ------
+    StatisticsError
+        If there are too few events, nobody is followed to the horizon, or the fit doesn't converge.
+    """
+    times, _ = at_risk_at(recurrence_free_times(clinical), landmark_day)
+    candidates = _known_at_landmark(timeline, clinical, landmark_day)
+    times = times[times.index.isin(candidates.index)]
+    if not (times["days"] >= horizon_days).any():
+        raise StatisticsError(MODEL, f"no patient is followed to day {horizon_days:g}", "choose an earlier horizon_days")
+    times = times.assign(
+        event=times["event"] & (times["days"] <= horizon_days),
+        days=times["days"].clip(upper=horizon_days) - landmark_day,
+    )
+    terms, notes = choose_terms(candidates.loc[times.index], times["event"])
+    require_term(CTC_TERM, terms, notes, MODEL)
+    patients, dropped = drop_unknown(candidates.loc[times.index, terms])
+    times = times.loc[patients.index]
+    fitter = CoxPHFitter()
+    warned = fit_quietly(
+        lambda: fitter.fit(patients.join(times), "days", "event", fit_options={"step_size": STEP_SIZE}), MODEL
+    )
+    table = absolute_risk(
+        patients.to_numpy(),
+        times["days"].to_numpy(),
+        times["event"].to_numpy(),
+        fitter.params_.to_numpy(),
+        fitter.variance_matrix_.to_numpy(),
+    )
+    table.insert(0, "patient_id", patients.index)
+    risk = LandmarkRisk(table, hazard_ratios(fitter), len(times), int(times["event"].sum()))
+    return risk, [*notes, *dropped, *warned]
+
+
+def absolute_risk(
+    terms: NDArray[np.float64],
+    days: NDArray[np.float64],
+    event: NDArray[np.bool_],
+    coefficients: NDArray[np.float64],
+    covariance: NDArray[np.float64],
+) -> pd.DataFrame:
+    """Turn a fitted Cox model into each patient's risk by the end of follow-up.
+
+    Breslow's cumulative hazard; limits by the delta method on its logarithm, with the uncertainty of both
+    the coefficients and the baseline (Link, Biometrics 1984;40:601-10).
+
+    Parameters
+    ----------
+    terms : ndarray of float64, shape (n, k)
+        Patients by terms.
+    days, event : ndarray, shape (n,)
+        Follow-up of the same patients, whom the model was fitted to, and whether it ended with the event.
+    coefficients, covariance : ndarray of float64, shapes (k,) and (k, k)
+        Log hazard ratios and their covariance.
+
+    Returns
+    -------
+    DataFrame
+        `risk`, `low`, `high` (95 %), one row a patient.
+    """
+    centred = terms - terms.mean(axis=0)
+    weight = np.exp(centred @ coefficients)
+    event_days, deaths = np.unique(days[event], return_counts=True)
+    at_risk = (days >= event_days[:, None]) * weight
+    total = at_risk.sum(axis=1)
+    mean_terms = at_risk @ centred / total[:, None]
+    hazard = (deaths / total).sum()
+    drift = centred * hazard - (deaths / total) @ mean_terms
+    variance = (deaths / total**2).sum() + np.einsum("ij,jk,ik->i", drift, covariance, drift)
+    half_width = _Z_95 * np.sqrt(variance) / hazard
+    cumulative = {"risk": weight * hazard}
+    cumulative |= {"low": cumulative["risk"] * np.exp(-half_width), "high": cumulative["risk"] * np.exp(half_width)}
+    return pd.DataFrame({name: -np.expm1(-value) for name, value in cumulative.items()})
+
+
+def _known_at_landmark(timeline: pd.DataFrame, clinical: pd.DataFrame, landmark_day: float) -> pd.DataFrame:
+    done = timeline[timeline["visit_status"] == "done"]
+    done = done.assign(log2=log2_ctc(done["ctc_per_ml"]))
+    both = before_and_after(done, "log2", landmark_day)
+    terms = pd.DataFrame({CTC_TERM: both["after"], CHANGE_TERM: both["after"] - both["before"]})
+    return terms.join(baseline_covariates(clinical))

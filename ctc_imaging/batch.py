@@ -146,7 +146,9 @@ def process_into(process: SlideProcess | None, entry: SlideEntry, folder: Path, 
         If the scan changed while it was read.
     """
     if process is None:
-        from ctc_imaging.pipeline import process_slide as process
+        from ctc_imaging.pipeline import process_slide
+
+        process = process_slide
     folder.mkdir(parents=True)
     before = fingerprint(entry.slide)
     summary = process(entry, folder, settings)

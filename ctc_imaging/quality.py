@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from ctc_imaging.blocks import BLOCK_PX, MIN_NUCLEUS_SNR, Blocks, floored_noise, measure_blocks
+from ctc_imaging.blocks import BLOCK_PX, MIN_NUCLEUS_SNR, MIN_SIDE_PX, Blocks, floored_noise, measure_blocks
 from ctc_imaging.files import atomic_path
 from ctc_imaging.panel import Panel, Role
 
@@ -153,7 +153,7 @@ def assess(slide: Slide, channels: Mapping[str, int], panel: Panel) -> Quality:
     void = _void(blocks)
     saturation = {short: _saturation(stats, blocks, slide.dtype) for short, stats in blocks.stains.items()}
     stains = {
-        short: _summarise(stats, saturation[short], blocks, ~void, slide.dtype)
+        short: _summarise(stats, saturation[short], blocks, _typical(blocks, void), slide.dtype)
         for short, stats in blocks.stains.items()
     }
     blur = np.where(void, np.nan, _from_nearest(blocks.blur_um, ~np.isnan(blocks.blur_um) & ~void))
@@ -180,6 +180,12 @@ def _void(blocks: Blocks) -> NDArray[np.bool_]:
     return void & bool(others.size and np.median(others) > 0)
 
 
+def _typical(blocks: Blocks, void: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Find the scanned blocks that are more than a remnant at the border, or all of them on a tiny slide."""
+    whole = ~void & (blocks.areas_px >= MIN_SIDE_PX * BLOCK_PX)
+    return whole if whole.any() else ~void
+
+
 def _saturation(stats: NDArray, blocks: Blocks, dtype: np.dtype) -> NDArray[np.float64]:
     """Share of each block's pixels at the top of the camera's range."""
     top = stats["maximum"].max()
@@ -189,19 +195,19 @@ def _saturation(stats: NDArray, blocks: Blocks, dtype: np.dtype) -> NDArray[np.f
 
 
 def _summarise(
-    stats: NDArray, saturation: NDArray, blocks: Blocks, scanned: NDArray, dtype: np.dtype
+    stats: NDArray, saturation: NDArray, blocks: Blocks, typical: NDArray, dtype: np.dtype
 ) -> ChannelQuality:
-    nuclei = blocks.has_nuclei & scanned
+    nuclei = blocks.has_nuclei & typical
     span = float(stats["maximum"].max() - stats["minimum"].min())
-    noise = float(floored_noise(np.median(stats["noise"][scanned]), span, dtype))
+    noise = float(floored_noise(np.median(stats["noise"][typical]), span, dtype))
     snr = (stats["top"] - stats["background"]) / noise
-    low, high = np.percentile(stats["background"][scanned], [5, 95])
+    low, high = np.percentile(stats["background"][typical], [5, 95])
     return ChannelQuality(
-        background=float(np.median(stats["background"][scanned])),
+        background=float(np.median(stats["background"][typical])),
         noise=noise,
         saturated_fraction=float(np.average(saturation, weights=blocks.areas_px)),
-        signal_snr=float(np.median(snr[nuclei if nuclei.any() else scanned])),
-        brightest_snr=float(snr[scanned].max()),
+        signal_snr=float(np.median(snr[nuclei if nuclei.any() else typical])),
+        brightest_snr=float(snr[typical].max()),
         background_ratio=float((high + noise) / (low + noise)),
         constant=span == 0,
     )
@@ -319,7 +325,7 @@ def _stretched(plane: NDArray[np.float32], stain: ChannelQuality) -> NDArray:
 
 
 def _rgb(colour: str) -> NDArray[np.float32]:
-    return np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)], np.float32) / 255
+    return np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)], np.float32) / np.float32(255)
 
 
 def _hatched(picture: NDArray[np.float32], quality: Quality, factor: int) -> NDArray[np.float32]:

@@ -105,7 +105,9 @@ def patterns_at(timeline: pd.DataFrame, day: float) -> pd.Series:
     """
     judged = timeline[timeline["status"].isin(["negative", "positive"])]
     both = before_and_after(judged, "status", day)
-    return pd.Series(list(zip(both["before"], both["after"], strict=True)), index=both.index, dtype=object).map(PATTERNS)
+    return pd.Series(list(zip(both["before"], both["after"], strict=True)), index=both.index, dtype=object).map(
+        PATTERNS
+    )
 
 
 def before_and_after(visits: pd.DataFrame, column: str, day: float) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -45,7 +45,7 @@ class Outcome:
     crashed: bool = False
 
 
-def run_tasks(tasks: Iterable[Task], workers: int, log: Path, started: Callable[[str], None]) -> Iterator[Outcome]:
+def run_tasks(tasks: Iterable[Task], workers: int, log: Path, started: Callable[[str], None]) -> Generator[Outcome]:
     """Run tasks in spawned processes, and yield what becomes of each as it ends.
 
     A task whose process dies (out of memory, a fault in a C library) is tried again at the end, alone,
@@ -84,7 +84,7 @@ def one_line(error: BaseException) -> str:
     return " ".join(text.split())[:_LONGEST_REASON]
 
 
-def _work_off(waiting: deque[Task], workers: int, log: Path, started: Callable[[str], None]) -> Iterator[Outcome]:
+def _work_off(waiting: deque[Task], workers: int, log: Path, started: Callable[[str], None]) -> Generator[Outcome]:
     busy: dict[Connection, _Worker] = {}
     try:
         for _ in range(min(workers, len(waiting))):

@@ -91,7 +91,11 @@ def write_slide(
     group.create_array("cell_id", data=ids)
     channels = len(panel.channels)
     group.attrs.update(
-        pixel_size_um=0.5, channels=list(panel.shorts), slide_id=row["slide_id"], low=[120.0] * channels, high=[1500.0] * channels
+        pixel_size_um=0.5,
+        channels=list(panel.shorts),
+        slide_id=row["slide_id"],
+        low=[120.0] * channels,
+        high=[1500.0] * channels,
     )
     quality = {"assessable": row["assessable"], "assessed_fraction": row["assessed_fraction"], "reasons": []}
     (folder / "quality.json").write_text(json.dumps(quality))
@@ -107,7 +111,11 @@ def draw_crop(random: np.random.Generator, channels: int) -> np.ndarray:
     radius = np.hypot(y - 24 + random.normal(0, 1), x - 24 + random.normal(0, 1))
     nucleus = 1100 / (1 + np.exp(radius - random.uniform(6, 8)))
     body = 1 / (1 + np.exp(radius - random.uniform(10, 12)))
-    stains = [nucleus, *(random.uniform(0, 1100) * body * (1 - 0.5 * nucleus / 1100) for _ in range(channels - 2)), 30 * body]
+    stains = [
+        nucleus,
+        *(random.uniform(0, 1100) * body * (1 - 0.5 * nucleus / 1100) for _ in range(channels - 2)),
+        30 * body,
+    ]
     return (120 + random.normal(20, 12, (channels, 48, 48)) + np.stack(stains)).clip(0, 65535).astype(np.uint16)
 
 
@@ -117,7 +125,10 @@ def write_survival(folder: Path, patients: int = 120) -> None:
     rows, clinical = [], []
     for patient in range(1, patients + 1):
         burden = random.gamma(0.6, 4)
-        made = [_sample(random, patient, v, day, lambda r, b=burden: int(r.poisson(b))) for v, day in enumerate(VISITS.values())]
+        made = [
+            _sample(random, patient, v, day, lambda r, b=burden: int(r.poisson(b)))
+            for v, day in enumerate(VISITS.values())
+        ]
         relapse = random.exponential(900 / (1 + burden))
         last = random.uniform(730, 1500)
         rows += [row for row, day in zip(made, VISITS.values(), strict=True) if day <= min(relapse, last)]
@@ -151,7 +162,9 @@ def _sample(random: np.random.Generator, patient: int, visit: int, day: int, ctc
 def _spoil(sample: dict[str, Any], state: str, reason: str) -> None:
     """Take a sample's result away, as a failed slide or one of poor quality has none."""
     numbers = COUNTS[COUNTS.index("cells") : COUNTS.index("readers")]
-    sample.update(dict.fromkeys(numbers, None), state=state, assessable=False, assessed_volume_ml=None, quality_reasons=reason)
+    sample.update(
+        dict.fromkeys(numbers, None), state=state, assessable=False, assessed_volume_ml=None, quality_reasons=reason
+    )
     sample.update(reason=reason if state == "failed" else "", assessed_fraction=None if state == "failed" else 0.29)
 
 
@@ -188,6 +201,8 @@ def _clinical(patients: int) -> pd.DataFrame:
 
 def _write_facts(folder: Path, panel: Panel, simulated: bool) -> None:
     facts = {
+        "schema": 1,
+        "hash": "9c" * 32,
         "version": "0.1.0",
         "created": "2026-11-22T06:12:44+00:00",
         "simulated": simulated,

@@ -31,15 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ctc_imaging.cli.app import make_app
     from ctc_imaging.cli.output import fail
 
-    # Typer brings click along under a private name; the base of its errors is found through one it exports.
-    click_error = typer.BadParameter.__mro__[2]
     arguments = None if argv is None else list(argv)
     try:
         with _plain_warnings():
             code = get_command(make_app()).main(args=arguments, prog_name="ctc-imaging", standalone_mode=False)
     except CtcImagingError as error:
         return fail(str(error), BAD_USE)
-    except click_error as error:
+    except _click_errors() as error:
         return fail(_usage(error), BAD_USE)
     except BrokenPipeError:
         # Whoever read our output has gone, as `head` does: nobody is left to tell.
@@ -52,6 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if code == INTERRUPTED:
         return fail("interrupted; the same command goes on from here", INTERRUPTED)
     return code or 0
+
+
+def _click_errors() -> tuple[type[Exception], ...]:
+    """Find the base of click's errors; typer has click under a private name, but exports an error of it."""
+    import typer
+
+    return tuple(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def _usage(error: BaseException) -> str:

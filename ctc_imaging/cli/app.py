@@ -1,6 +1,5 @@
 """The application: its own commands, and those that plug-ins bring by entry point."""
 
-# ruff: noqa: TC001, TC003 - typer reads annotations at run time
 from __future__ import annotations
 
 from importlib import metadata
@@ -61,7 +60,7 @@ def _plug_in(app: typer.Typer, entry_point: metadata.EntryPoint) -> None:
 
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=lambda v: _version(v))
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
     """Hold the options that stand before any command."""

@@ -1,6 +1,5 @@
 """Commands that look at something without making a run: segment, inspect, models."""
 
-# ruff: noqa: TC001, TC003 - typer reads annotations at run time
 from __future__ import annotations
 
 from pathlib import Path
@@ -57,7 +56,10 @@ def inspect(
     config: options.Config = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Say what the reader sees of a slide: axes, scale, roles, quality, warnings."""
+    """Say what the reader sees of a slide.
+
+    Axes, scale, roles, quality, warnings.
+    """
     import yaml
 
     from ctc_imaging.config import load_settings

@@ -1,6 +1,5 @@
 """The command review: the window of the napari plug-in, or reviews as a table without any window."""
 
-# ruff: noqa: TC001, TC003 - typer reads annotations at run time
 from __future__ import annotations
 
 from pathlib import Path
@@ -35,7 +34,7 @@ def register(app: options.App) -> None:
     review = typer.Typer(
         cls=_WindowByDefault,
         subcommand_metavar="RUN --reader NAME | import RUN FILE | export RUN FILE",
-        help="Read cells: review RUN --reader NAME opens the window; import and export do without one.",
+        help="Review cells, in a window or as a table.",
         epilog="Example: ctc-imaging review run --reader 'A. Reader'",
     )
     example = "Example: ctc-imaging review {} run reviews.csv"
@@ -46,12 +45,12 @@ def register(app: options.App) -> None:
 
 
 def open_window(run: options.Run, reader: options.Reader, blinded: options.Blinded = False) -> None:
-    """Open the review queue (the default, its name can be left out)."""
+    """Open the review queue; "open" can be left out."""
     raise ConfigError("review", "the review window isn't installed", "pip install 'ctc-imaging[review]'")
 
 
 def import_table(run: options.Run, file: Source, as_json: options.AsJson = False) -> None:
-    """Add the reviews of a table to the run's ledger, all of them or none."""
+    """Add a table's reviews to the run, all or none."""
     from ctc_imaging.store.reviews import import_reviews
     from ctc_imaging.store.run_folder import RunFolder
 

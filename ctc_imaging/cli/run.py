@@ -1,6 +1,5 @@
 """Commands that make and refresh a run: run, demo, counts, report."""
 
-# ruff: noqa: TC001, TC003 - typer reads annotations at run time
 from __future__ import annotations
 
 import sys
@@ -49,7 +48,10 @@ def run(
     force: Force = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Process a cohort's slides, count, and write the report; the same command goes on after a stop."""
+    """Process a cohort, from slides to report.
+
+    After a stop of any kind the same command goes on. Slides that fail are named, the others are done.
+    """
     from ctc_imaging.batch import run_cohort
     from ctc_imaging.config import load_settings
     from ctc_imaging.progress import show_progress
@@ -66,7 +68,10 @@ def demo(
     seed: DemoSeed = 0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Simulate a small cohort, run everything on it, and say where the report is."""
+    """Run everything on a small simulated cohort.
+
+    At the end it says where the report is. After a stop the same command goes on.
+    """
     from ctc_imaging.demo import run_demo
     from ctc_imaging.progress import show_progress
 
@@ -77,7 +82,7 @@ def demo(
 
 
 def counts(run: options.Run, as_json: options.AsJson = False) -> None:
-    """Write counts and timeline anew, with the reviews so far."""
+    """Count anew, with the reviews so far."""
     from ctc_imaging.recount import recount
     from ctc_imaging.store.run_folder import RunFolder
 

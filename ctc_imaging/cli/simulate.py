@@ -1,6 +1,5 @@
 """The command simulate: slides and cohorts with the truth beside them."""
 
-# ruff: noqa: TC001, TC003 - typer reads annotations at run time
 from __future__ import annotations
 
 from pathlib import Path
@@ -25,7 +24,7 @@ Controls = Annotated[bool, typer.Option("--controls", help="Add blank, donor and
 def register(app: options.App) -> None:
     """Add the commands."""
     simulate = typer.Typer(
-        help="Simulate slides or a cohort, with the truth beside them.",
+        help="Simulate a slide or a cohort, with its truth.",
         epilog="Example: ctc-imaging simulate slide --out slide --seed 1",
     )
     simulate.command(epilog="Example: ctc-imaging simulate slide --out slide --seed 1 --ctc 20 --leukocytes 8000")(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ctc_imaging.errors import StatisticsError
+from ctc_imaging.recurrence.cox import MODEL as COX
 from ctc_imaging.recurrence.cox import TimeVaryingCox, time_varying_cox
+from ctc_imaging.recurrence.landmark import MODEL as RISK
 from ctc_imaging.recurrence.landmark import LandmarkRisk, landmark_risk
+from ctc_imaging.recurrence.survival import MODEL as SURVIVAL
 from ctc_imaging.recurrence.survival import LandmarkSurvival, landmark_survival
 
 if TYPE_CHECKING:
@@ -49,7 +52,21 @@ def analyse(
     Analysis
     """
     notes: list[str] = []
-    survival = _attempt(notes, lambda: _survival(timeline, clinical, landmark_day, horizon_days))
-    cox = _attempt(notes, lambda: time_varying_cox(timeline, clinical))
-    risk = _attempt(notes, lambda: landmark_risk(timeline, clinical, landmark_day, horizon_days))
-    return Analysis(survival, cox, risk, tuple(dict.fromkeys(notes)))
+    days = (landmark_day, horizon_days)
+    survival = _attempt(SURVIVAL, lambda: landmark_survival(timeline, clinical, *days), notes)
+    cox = _attempt(COX, lambda: time_varying_cox(timeline, clinical), notes)
+    risk = _attempt(RISK, lambda: landmark_risk(timeline, clinical, *days), notes)
+    if risk is not None:
+        notes.append(f"{RISK}: the model is judged by nobody but the patients it was fitted to.")
+    return Analysis(survival, cox, risk, tuple(notes))
+
+
+def _attempt(model: str, fit: Callable[[], tuple[_Result, list[str]]], notes: list[str]) -> _Result | None:
+    """Fit a model, adding to the notes what it left out, or why there is none."""
+    try:
+        result, remarks = fit()
+    except StatisticsError as error:
+        notes.append(f"{error}.")
+        return None
+    notes.extend(f"{model}: {remark}" for remark in remarks)
+    return result

@@ -10,7 +10,6 @@ import pandas as pd
 from ctc_imaging.errors import StatisticsError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -59,78 +58,73 @@ def baseline_covariates(clinical: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Index `patient_id`; one float64 column a covariate, most important first, NaN where unknown.
     """
-    columns = {name.lower(): clinical[name] for name in clinical}
+    columns = {str(name).lower(): clinical[name] for name in clinical}
     found = {term: _encoded(columns[name], name) for name, term in _TERMS.items() if name in columns}
     return pd.DataFrame(found).set_axis(pd.Index(clinical["patient_id"], name="patient_id"))
 
 
-def choose_terms(patients: pd.DataFrame, event: pd.Series) -> tuple[list[str], list[str]]:
-    """Choose the columns that a Cox model can carry.
+def usable_terms(candidates: pd.DataFrame, event: pd.Series, needed: str, model: str) -> tuple[pd.DataFrame, list[str]]:
+    """Choose the terms that the events can carry, and the patients in whom they are all known.
 
     Parameters
     ----------
-    patients : DataFrame
+    candidates : DataFrame
         One row a patient, one column a candidate term, most important first.
     event : Series of bool
         Whether the patient had the event, with the same index.
+    needed : str
+        The term that the model is about.
+    model : str
+        The model's name, for the error.
 
     Returns
     -------
-    terms : list of str
-        The columns to use.
+    patients : DataFrame
+        Patients by terms, nothing missing.
     notes : list of str
-        A sentence for each column left out.
-    """
-    terms: list[str] = []
-    notes: list[str] = []
-    room = int(event.sum()) // MIN_EVENTS_PER_TERM
-    for name, values in patients.items():
-        fault = _fault(values, event)
-        if fault is None and len(terms) == room:
-            fault = f"a model carries one term per {MIN_EVENTS_PER_TERM} events and there are {int(event.sum())}"
-        if fault is None:
-            terms.append(str(name))
-        else:
-            notes.append(f"{name} is left out: {fault}.")
-    return terms, notes
-
-
-def require_term(term: str, terms: Sequence[str], notes: Sequence[str], model: str) -> None:
-    """Refuse a model without the term it is about.
+        A sentence for each term, and for the patients, left out.
 
     Raises
     ------
     StatisticsError
-        With the note on why the term was left out.
+        If the needed term can't be used, or there are too few events.
     """
-    if term not in terms:
-        why = next(note for note in notes if note.startswith(term))
-        raise StatisticsError(model, why.rstrip("."), "follow more patients for longer")
+    faults = _faults(candidates, event)
+    remedy = "follow more patients for longer"
+    if needed in faults:
+        raise StatisticsError(model, f"{needed} can't be used: {faults[needed]}", remedy)
+    known = candidates.drop(columns=list(faults)).dropna()
+    if event[known.index].sum() < MIN_EVENTS_PER_TERM:
+        raise StatisticsError(model, "too few events in patients whose covariates are all known", remedy)
+    notes = [f"{name} is left out: {fault}." for name, fault in faults.items()]
+    if dropped := len(candidates) - len(known):
+        notes.append(f"{dropped} patient(s) with an unknown covariate are left out.")
+    return known, notes
 
 
-def drop_unknown(patients: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Keep the patients whose terms are all known, and note how many weren't.
-
-    Parameters
-    ----------
-    patients : DataFrame
-        One row a patient, one column a term.
-
-    Returns
-    -------
-    patients : DataFrame
-    notes : list of str
-    """
-    known = patients.dropna()
-    dropped = len(patients) - len(known)
-    return known, [f"{dropped} patient(s) with a covariate unknown are left out."] if dropped else []
+def _faults(candidates: pd.DataFrame, event: pd.Series) -> dict[str, str]:
+    """Say for each candidate that can't be used why not."""
+    faults: dict[str, str] = {}
+    events = int(event.sum())
+    room = events // MIN_EVENTS_PER_TERM
+    for name, values in candidates.items():
+        fault = _fault(values, event)
+        if fault is None and room == 0:
+            fault = f"a model carries one term per {MIN_EVENTS_PER_TERM} events and there are {events}"
+        if fault is None:
+            room -= 1
+        else:
+            faults[str(name)] = fault
+    return faults
 
 
 def _encoded(values: pd.Series, name: str) -> pd.Series:
     codes = {"mvi": _YES_NO, "bclc": _STAGES}.get(name, {})
     texts = values.astype(object).where(values.notna(), "").astype(str).str.strip().str.lower()
     numbers = pd.to_numeric(texts.map(codes).fillna(pd.to_numeric(texts, errors="coerce")))
-    return pd.Series(np.log2(1 + numbers.clip(lower=0)) if name == "afp" else numbers, dtype="float64").reset_index(drop=True)
+    return pd.Series(np.log2(1 + numbers.clip(lower=0)) if name == "afp" else numbers, dtype="float64").reset_index(
+        drop=True
+    )
 
 
 def _fault(values: pd.Series, event: pd.Series) -> str | None:

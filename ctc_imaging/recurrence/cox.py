@@ -8,19 +8,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from lifelines import CoxTimeVaryingFitter
 
-from ctc_imaging.recurrence.covariates import (
-    CTC_TERM,
-    baseline_covariates,
-    choose_terms,
-    drop_unknown,
-    log2_ctc,
-    require_term,
-)
+from ctc_imaging.recurrence.covariates import CTC_TERM, baseline_covariates, log2_ctc, usable_terms
 from ctc_imaging.recurrence.fitting import STEP_SIZE, fit_quietly, hazard_ratios
 from ctc_imaging.recurrence.survival import recurrence_free_times
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
 MODEL = "time-varying Cox model"
 
@@ -60,13 +53,11 @@ def time_varying_cox(timeline: pd.DataFrame, clinical: pd.DataFrame) -> tuple[Ti
     rows = start_stop(timeline, clinical)
     by_patient = rows.groupby("patient_id")
     candidates = by_patient[[CTC_TERM]].mean().join(baseline_covariates(clinical))
-    terms, notes = choose_terms(candidates, by_patient["event"].any())
-    require_term(CTC_TERM, terms, notes, MODEL)
-    patients, dropped = drop_unknown(candidates[terms])
+    patients, notes = usable_terms(candidates, by_patient["event"].any(), CTC_TERM, MODEL)
     rows = rows.merge(patients.drop(columns=CTC_TERM), left_on="patient_id", right_index=True)
-    table, warned = fit_time_varying(rows, terms)
+    table, warned = fit_time_varying(rows, patients.columns)
     model = TimeVaryingCox(table, len(patients), int(rows["event"].sum()), len(rows))
-    return model, [*notes, *dropped, *warned]
+    return model, [*notes, *warned]
 
 
 def start_stop(timeline: pd.DataFrame, clinical: pd.DataFrame) -> pd.DataFrame:
@@ -105,14 +96,14 @@ def start_stop(timeline: pd.DataFrame, clinical: pd.DataFrame) -> pd.DataFrame:
     return rows[["patient_id", "start", "stop", "event", CTC_TERM]].reset_index(drop=True)
 
 
-def fit_time_varying(rows: pd.DataFrame, terms: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+def fit_time_varying(rows: pd.DataFrame, terms: Iterable[str]) -> tuple[pd.DataFrame, list[str]]:
     """Fit a Cox model to start-stop data (Andersen and Gill, Ann Stat 1982;10:1100-20; Efron's ties).
 
     Parameters
     ----------
     rows : DataFrame
         As of `start_stop`: `patient_id`, `start`, `stop`, `event` and the terms.
-    terms : sequence of str
+    terms : iterable of str
         Columns to use, float64 without NaN.
 
     Returns

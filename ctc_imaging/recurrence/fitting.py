@@ -28,7 +28,7 @@ def fit_quietly(fit: Callable[[], Any], model: str) -> list[str]:
     fit : callable
         Fits and returns a fitter with `standard_errors_`.
     model : str
-        The model's name, for errors and notes.
+        The model's name, for errors.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def fit_quietly(fit: Callable[[], Any], model: str) -> list[str]:
         raise StatisticsError(model, "the fit doesn't converge", remedy)
     if not (np.isfinite(errors) & (errors < LARGEST_STANDARD_ERROR)).all():
         raise StatisticsError(model, "the hazard ratios can't be estimated", remedy)
-    return sorted({f"{model}: {str(warning.message).strip().splitlines()[0]}" for warning in caught})
+    return sorted({str(warning.message).strip().splitlines()[0] for warning in caught})
 
 
 def hazard_ratios(fitter: Any) -> pd.DataFrame:

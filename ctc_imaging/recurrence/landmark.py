@@ -10,14 +10,7 @@ import pandas as pd
 from lifelines import CoxPHFitter
 
 from ctc_imaging.errors import StatisticsError
-from ctc_imaging.recurrence.covariates import (
-    CTC_TERM,
-    baseline_covariates,
-    choose_terms,
-    drop_unknown,
-    log2_ctc,
-    require_term,
-)
+from ctc_imaging.recurrence.covariates import CTC_TERM, baseline_covariates, log2_ctc, usable_terms
 from ctc_imaging.recurrence.fitting import STEP_SIZE, fit_quietly, hazard_ratios
 from ctc_imaging.recurrence.survival import at_risk_at, recurrence_free_times
 from ctc_imaging.timeline import before_and_after
@@ -73,29 +66,22 @@ def landmark_risk(
     candidates = _known_at_landmark(timeline, clinical, landmark_day)
     times = times[times.index.isin(candidates.index)]
     if not (times["days"] >= horizon_days).any():
-        raise StatisticsError(MODEL, f"no patient is followed to day {horizon_days:g}", "choose an earlier horizon_days")
+        raise StatisticsError(
+            MODEL, f"no patient is followed to day {horizon_days:g}", "choose an earlier horizon_days"
+        )
     times = times.assign(
         event=times["event"] & (times["days"] <= horizon_days),
         days=times["days"].clip(upper=horizon_days) - landmark_day,
     )
-    terms, notes = choose_terms(candidates.loc[times.index], times["event"])
-    require_term(CTC_TERM, terms, notes, MODEL)
-    patients, dropped = drop_unknown(candidates.loc[times.index, terms])
+    patients, notes = usable_terms(candidates.loc[times.index], times["event"], CTC_TERM, MODEL)
     times = times.loc[patients.index]
     fitter = CoxPHFitter()
-    warned = fit_quietly(
-        lambda: fitter.fit(patients.join(times), "days", "event", fit_options={"step_size": STEP_SIZE}), MODEL
-    )
-    table = absolute_risk(
-        patients.to_numpy(),
-        times["days"].to_numpy(),
-        times["event"].to_numpy(),
-        fitter.params_.to_numpy(),
-        fitter.variance_matrix_.to_numpy(),
-    )
+    data = patients.join(times)
+    notes += fit_quietly(lambda: fitter.fit(data, "days", "event", fit_options={"step_size": STEP_SIZE}), MODEL)
+    estimate = fitter.params_.to_numpy(), fitter.variance_matrix_.to_numpy()
+    table = absolute_risk(patients.to_numpy(), times["days"].to_numpy(), times["event"].to_numpy(), *estimate)
     table.insert(0, "patient_id", patients.index)
-    risk = LandmarkRisk(table, hazard_ratios(fitter), len(times), int(times["event"].sum()))
-    return risk, [*notes, *dropped, *warned]
+    return LandmarkRisk(table, hazard_ratios(fitter), len(times), int(times["event"].sum())), notes
 
 
 def absolute_risk(

@@ -16,6 +16,7 @@ from ctc_imaging.timeline import PATTERNS, patterns_at
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+MODEL = "recurrence-free survival"
 # The table of numbers at risk has a column each quarter of the horizon, up to twice the horizon.
 _COLUMNS_TO_HORIZON = 4
 
@@ -99,7 +100,7 @@ def at_risk_at(times: pd.DataFrame, landmark_day: float) -> tuple[pd.DataFrame, 
 
 def landmark_survival(
     timeline: pd.DataFrame, clinical: pd.DataFrame, landmark_day: float, horizon_days: float
-) -> LandmarkSurvival:
+) -> tuple[LandmarkSurvival, list[str]]:
     """Recurrence-free survival by the pattern fixed at a landmark (Anderson, J Clin Oncol 1983;1:710-9).
 
     Parameters
@@ -113,7 +114,9 @@ def landmark_survival(
 
     Returns
     -------
-    LandmarkSurvival
+    survival : LandmarkSurvival
+    notes : list of str
+        What the curves can't say.
 
     Raises
     ------
@@ -128,22 +131,18 @@ def landmark_survival(
     known = at_risk[pattern.notna()].assign(pattern=pattern)
     if known.empty:
         raise StatisticsError(
-            "recurrence-free survival",
+            MODEL,
             f"no patient at risk on day {landmark_day:g} has a status before surgery and one after it",
             "see the notes on status in the timeline, or set a later landmark_day",
         )
     groups = {name: known[known["pattern"] == name] for name in PATTERNS.values() if name in set(known["pattern"])}
-    return LandmarkSurvival(
-        landmark_day=landmark_day,
-        horizon_days=horizon_days,
-        curves=tuple(
-            kaplan_meier(group["days"], group["event"], name, landmark_day, horizon_days)
-            for name, group in groups.items()
-        ),
-        at_risk=_numbers_at_risk({name: group["days"] for name, group in groups.items()}, landmark_day, horizon_days),
-        logrank_p=logrank_p_value(known["days"] - landmark_day, known["event"], known["pattern"]),
-        excluded=excluded,
+    curves = tuple(
+        kaplan_meier(group["days"], group["event"], name, landmark_day, horizon_days) for name, group in groups.items()
     )
+    at_risk = _numbers_at_risk({name: group["days"] for name, group in groups.items()}, landmark_day, horizon_days)
+    logrank_p = logrank_p_value(known["days"] - landmark_day, known["event"], known["pattern"])
+    survival = LandmarkSurvival(landmark_day, horizon_days, curves, at_risk, logrank_p, excluded)
+    return survival, _notes(survival)
 
 
 def kaplan_meier(
@@ -215,3 +214,14 @@ def _numbers_at_risk(days: dict[str, pd.Series], landmark_day: float, horizon_da
     columns = [landmark_day, *(day for day in np.rint(np.arange(1, count + 1) * step) if day > landmark_day)]
     rows = {name: [int((group >= day).sum()) for day in columns] for name, group in days.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=pd.Index(columns, name="day")).rename_axis("group")
+
+
+def _notes(survival: LandmarkSurvival) -> list[str]:
+    notes = []
+    short = [curve.group for curve in survival.curves if np.isnan(curve.rfs_horizon[0])]
+    if short:
+        listed = ", ".join(name.replace("_", " ") for name in short)
+        notes.append(f"follow-up ends before day {survival.horizon_days:g} in: {listed}.")
+    if len(survival.curves) < 2:
+        notes.append("all patients at risk have one pattern, so there is nothing to compare.")
+    return notes

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -15,6 +16,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from ctc_imaging.report.words import label
+
+if TYPE_CHECKING:
+    from ctc_imaging.recurrence import Curve
 
 # Okabe and Ito's colours, told apart by colour-blind readers; line styles tell them apart in grey print.
 GROUPS = {
@@ -31,7 +35,7 @@ LINEAR_PER_ML = 0.3  # the counts' axis is linear below about this, logarithmic 
 LINEAR_DAYS = 20.0  # the same for time, so that the visits of the first month stay apart
 COUNT_TICKS = (0, 1, 10, 100, 1000, 10000, 0.3, 3, 30, 300, 3000)  # the ones that must stay come first
 DAY_TICKS = {0: "0", 7: "1 wk", 30: "1 mo", 91: "3 mo", 183: "6 mo", 365: "1 y", 730: "2 y", 1826: "5 y", 3653: "10 y"}
-STYLE = {"svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 8, "axes.linewidth": 0.6}
+STYLE: dict[Any, Any] = {"svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 8, "axes.linewidth": 0.6}
 
 
 def to_svg(figure: Figure, name: str, alt: str) -> str:
@@ -56,8 +60,9 @@ def to_svg(figure: Figure, name: str, alt: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r" xmlns(:xlink)?=\"[^\"]*\"| (?:width|height)=\"[\d.]+pt\"| version=\"1.1\"", "", svg)
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<defs>\s*<style.*?</defs>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r" xmlns(:xlink)?=\"[^\"]*\"| (width|height)=\"[\d.]+pt\"| version=\"1.1\"", "", svg)
+    svg = re.sub(r" transform=\"rotate\(-0 [^\"]*\"", "", svg)
     svg = svg.replace("xlink:href", "href").replace("'DejaVu Sans'", "inherit")
     used = set(re.findall(r"#([\w-]+)", svg))
     svg = re.sub(r' id="([\w.-]+)"', lambda hit: hit[0] if hit[1] in used else "", svg)
@@ -65,7 +70,9 @@ def to_svg(figure: Figure, name: str, alt: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1).strip()
 
 
-def draw_patient(series: pd.DataFrame, cutoff_per_ml: float | None, events: dict[str, float], top_per_ml: float) -> Figure:
+def draw_patient(
+    series: pd.DataFrame, cutoff_per_ml: float | None, events: dict[str, float], top_per_ml: float
+) -> Figure:
     """Draw one patient's CTCs per mL over time.
 
     Parameters
@@ -96,7 +103,7 @@ def draw_patient(series: pd.DataFrame, cutoff_per_ml: float | None, events: dict
     return figure
 
 
-def draw_survival(curves: Sequence[object], at_risk: pd.DataFrame, landmark_day: float, horizon_days: float) -> Figure:
+def draw_survival(curves: Sequence[Curve], at_risk: pd.DataFrame, landmark_day: float, horizon_days: float) -> Figure:
     """Draw Kaplan-Meier curves with limits and the numbers at risk beneath.
 
     Parameters
@@ -109,23 +116,22 @@ def draw_survival(curves: Sequence[object], at_risk: pd.DataFrame, landmark_day:
         Days since surgery of the start, and of the time point that the tables give.
     """
     with matplotlib.rc_context({**STYLE, "font.size": 8.5}):
-        figure = Figure(figsize=(4.8, 3.0 + 0.2 * len(at_risk)))
-        bottom = (0.62 + 0.2 * len(at_risk)) / figure.get_figheight()
-        axes = figure.add_axes((0.23, bottom, 0.74, 0.97 - bottom))
+        below, plot = 0.62 + 0.2 * len(at_risk), 2.1
+        total = below + plot + 0.08
+        figure = Figure(figsize=(4.3, total))
+        axes = figure.add_axes((0.26, below / total, 0.71, plot / total))
         for curve in curves:
             _draw_curve(axes, curve)
         axes.axvline(horizon_days, color="#999999", linewidth=0.7, linestyle=(0, (2, 2)))
         days = [float(day) for day in at_risk.columns]
         axes.set_xticks(days, [f"{day / 30.4375:.0f}" for day in days])
         axes.set_xlim(landmark_day, max([*days, horizon_days]) * 1.02)
-        axes.set_ylim(0, 1.01)
-        axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
-        axes.set_ylabel("Free of recurrence")
+        _percent_axis(axes, "Free of recurrence")
         axes.set_xlabel("Months since surgery")
         if curves:
             axes.legend(loc="upper right", frameon=False, fontsize=8, handlelength=3)
         _plain(axes)
-        _write_at_risk(axes, at_risk)
+        _write_at_risk(axes, at_risk, plot)
     return figure
 
 
@@ -139,14 +145,12 @@ def draw_risk(table: pd.DataFrame) -> Figure:
     """
     table = table.sort_values("risk", kind="stable").reset_index(drop=True)
     with matplotlib.rc_context({**STYLE, "font.size": 8.5}):
-        figure = Figure(figsize=(4.8, 2.4))
-        axes = figure.add_axes((0.15, 0.19, 0.82, 0.76))
+        figure = Figure(figsize=(4.3, 2.3))
+        axes = figure.add_axes((0.16, 0.2, 0.81, 0.75))
         axes.fill_between(table.index, table["low"], table["high"], color="#0072b2", alpha=0.2, linewidth=0)
         axes.plot(table.index, table["risk"], color="#0072b2", linewidth=1.4)
         axes.set_xlim(0, max(1, len(table) - 1))
-        axes.set_ylim(0, 1)
-        axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
-        axes.set_ylabel("Risk of recurrence")
+        _percent_axis(axes, "Risk of recurrence")
         axes.set_xlabel("Patients, from the lowest risk to the highest")
         _plain(axes)
     return figure
@@ -170,15 +174,22 @@ def _plain(axes: Axes) -> None:
     axes.tick_params(width=0.6, length=2.5, colors=INK)
 
 
+def _percent_axis(axes: Axes, name: str) -> None:
+    axes.set_ylim(0, 1.01)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+    axes.set_ylabel(name)
+
+
 def _frame_patient(axes: Axes, days: Iterable[float], top_per_ml: float) -> None:
     known = [float(day) for day in days if np.isfinite(day)] or [0.0]
-    left, right = _spread([min(known), max([*known, 30.0])])
+    left, right = (float(end) for end in _spread([min(known), max([*known, 30.0])]))
+    top = float(_height(top_per_ml))
     axes.set_xlim(left - 0.35, right + 0.25)
-    axes.set_ylim(NO_COUNT - 0.35, _height(top_per_ml) * 1.04)
+    axes.set_ylim(NO_COUNT - 0.35, top * 1.04)
     ticks = {day: text for day, text in DAY_TICKS.items() if left <= _spread(day) <= right + 0.2}
     axes.set_xticks(_spread(list(ticks)), list(ticks.values()))
-    heights = _apart([value for value in COUNT_TICKS if value <= top_per_ml], gap=0.12 * float(_height(top_per_ml)))
-    axes.set_yticks([NO_COUNT, *_height(heights)], ["none", *(f"{value:g}" for value in heights)])
+    shown = _apart([value for value in COUNT_TICKS if value <= top_per_ml], gap=0.12 * top)
+    axes.set_yticks([NO_COUNT, *_height(shown)], ["none", *(f"{value:g}" for value in shown)])
     axes.axhspan(NO_COUNT - 0.35, NO_COUNT + 0.35, color="#e8ebef", linewidth=0)
     axes.set_ylabel("CTC per mL", labelpad=1)
     _plain(axes)
@@ -199,17 +210,18 @@ def _draw_counts(axes: Axes, series: pd.DataFrame) -> None:
     for _, part in series[done].groupby(stretch[done]):
         axes.plot(_spread(part["day"]), _height(part["ctc_per_ml"]), color="#7b8794", linewidth=0.9)
     rows = series[done]
-    axes.vlines(_spread(rows["day"]), _height(rows["ctc_per_ml_low"]), _height(rows["ctc_per_ml_high"]), INK, linewidth=1)
+    days, low, high = _spread(rows["day"]), _height(rows["ctc_per_ml_low"]), _height(rows["ctc_per_ml_high"])
+    axes.vlines(days, low, high, INK, linewidth=1)
     fills = {"positive": INK, "negative": "#ffffff"}
     colours = [fills.get(str(status), "#b8c0c9") for status in rows["status"]]
-    axes.scatter(_spread(rows["day"]), _height(rows["ctc_per_ml"]), 22, colours, edgecolors=INK, linewidths=1, zorder=3)
+    axes.scatter(days, _height(rows["ctc_per_ml"]), s=22, c=colours, edgecolors=INK, linewidths=1, zorder=3)
 
 
 def _draw_gaps(axes: Axes, series: pd.DataFrame) -> None:
     for status, mark in {"missed": "x", "not_assessable": "s"}.items():
         days = series.loc[series["visit_status"] == status, "day"]
         if len(days):
-            axes.scatter(_spread(days), np.full(len(days), NO_COUNT), 18, "#5f6b7a", mark, linewidths=1.2)
+            axes.scatter(_spread(days), np.full(len(days), NO_COUNT), s=18, c="#5f6b7a", marker=mark, linewidths=1.2)
 
 
 def _draw_events(axes: Axes, events: dict[str, float]) -> None:
@@ -222,25 +234,23 @@ def _draw_events(axes: Axes, events: dict[str, float]) -> None:
         level = 1 - last[1] if place - last[0] < 0.2 * (right - left) else 0
         last = (place, level)
         side = "right" if place > right - 0.12 * (right - left) else "center"
-        axes.text(
-            place, 1.03 + 0.1 * level, name, color=EVENTS[name], ha=side, transform=axes.get_xaxis_transform(), fontsize=8
-        )
+        height = 1.03 + 0.1 * level
+        axes.text(place, height, name, color=EVENTS[name], ha=side, transform=axes.get_xaxis_transform())
 
 
-def _draw_curve(axes: Axes, curve: object) -> None:
+def _draw_curve(axes: Axes, curve: Curve) -> None:
     colour, line = GROUPS.get(curve.group, OTHER_GROUP)
     axes.fill_between(curve.days, curve.low, curve.high, step="post", color=colour, alpha=0.13, linewidth=0)
-    axes.step(curve.days, curve.survival, where="post", color=colour, linestyle=line, linewidth=1.6, label=label(curve.group))
+    name = label(curve.group)
+    axes.step(curve.days, curve.survival, where="post", color=colour, linestyle=line, linewidth=1.6, label=name)
 
 
-def _write_at_risk(axes: Axes, at_risk: pd.DataFrame) -> None:
-    height = axes.figure.get_figheight() * axes.get_position().height
-    place = axes.get_xaxis_transform()
-    if len(at_risk):
-        axes.text(-0.05, -0.5 / height, "At risk", transform=axes.transAxes, fontsize=8, color=INK, ha="right")
+def _write_at_risk(axes: Axes, at_risk: pd.DataFrame, axes_inches: float) -> None:
+    """Write the numbers at risk beneath the axis, in the curves' colours, each under its day."""
+    beside, under = axes.transAxes, axes.get_xaxis_transform()
+    axes.text(-0.05, -0.5 / axes_inches, "At risk", transform=beside, ha="right", fontsize=8)
     for row, group in enumerate(at_risk.index):
-        level = -(0.68 + 0.2 * row) / height
-        style = {"fontsize": 8, "color": group_colour(str(group))}
-        axes.text(-0.05, level, label(group), transform=axes.transAxes, ha="right", **style)
-        for day, count in at_risk.loc[group].items():
-            axes.text(float(day), level, f"{int(count)}", transform=place, ha="center", **style)
+        height, colour = -(0.68 + 0.2 * row) / axes_inches, group_colour(str(group))
+        axes.text(-0.05, height, label(group), transform=beside, ha="right", fontsize=8, color=colour)
+        for day, count in zip(at_risk.columns, at_risk.loc[group], strict=True):
+            axes.text(float(day), height, str(int(count)), transform=under, ha="center", fontsize=8, color=colour)

@@ -8,12 +8,15 @@ from typing import Any
 import pandas as pd
 
 from ctc_imaging.report.pictures import data_uri, strip
+from ctc_imaging.report.sections import slide_verdicts
 from ctc_imaging.report.source import Run
 from ctc_imaging.report.words import label, marker
+from ctc_imaging.store.ledger import Ledger, Review
+from ctc_imaging.store.reviews import apply_reviews, current_reviews
 
 SHOWN = 48
 CLUSTERS = {"ctc": "in a CTC cluster", "ctc_leukocyte": "in a cluster with leukocytes"}
-COLUMNS = ["cell_id", "call", "p_ctc", "phenotype", "cluster_id", "cluster_kind"]
+COLUMNS = ["cell_id", "call", "p_ctc", "phenotype", "cluster_kind", "at_edge", "edges", "assessed"]
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,21 @@ def make_gallery(run: Run) -> Gallery:
 
 
 def called_ctcs(run: Run) -> pd.DataFrame:
-    """List the cells that the classifier called CTC on all finished slides, with their `slide_id`."""
-    tables = []
-    for slide_id in sorted(run.slides.loc[run.slides["state"] == "done", "slide_id"]):
-        path = run.slide_folder(slide_id) / "cells.parquet"
-        if path.is_file():
-            cells = pd.read_parquet(path, columns=COLUMNS, filters=[("call", "==", "ctc")])
-            tables.append(cells.assign(slide_id=slide_id))
-    tables = [table for table in tables if len(table)]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*COLUMNS, "slide_id"])
+    """List the cells called CTC on all slides that were counted, after the reviews so far, with their `slide_id`."""
+    reviews = _reviews(run)
+    tables = [pd.DataFrame(columns=[*COLUMNS, "slide_id"])]
+    for slide_id in sorted(run.slides.loc[slide_verdicts(run.slides) == "counted", "slide_id"]):
+        cells = pd.read_parquet(run.folder.slide(slide_id) / "cells.parquet", columns=COLUMNS)
+        final = apply_reviews(cells, reviews.get(slide_id, []))
+        tables.append(final[final["call"] == "ctc"].assign(slide_id=slide_id))
+    return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
+
+
+def _reviews(run: Run) -> dict[str, list[Review]]:
+    if not run.folder.ledger.is_file():
+        return {}
+    with Ledger(run.folder.ledger) as ledger:
+        return current_reviews(run.folder, ledger)
 
 
 def choose(called: pd.DataFrame, count: int) -> pd.DataFrame:
@@ -77,19 +86,20 @@ def choose(called: pd.DataFrame, count: int) -> pd.DataFrame:
 def _portraits(run: Run, slide_id: str, cells: pd.DataFrame) -> list[Portrait]:
     import zarr
 
-    path = run.slide_folder(slide_id) / "crops.zarr"
+    path = run.folder.slide(slide_id) / "crops.zarr"
     if not path.is_dir():
         return []
     group: Any = zarr.open_group(path, mode="r")
     place = {int(cell_id): index for index, cell_id in enumerate(group["cell_id"][:])}
-    colours = {channel["short"]: channel["colour"] for channel in run.facts.get("panel", {}).get("channels", [])}
+    colours = {channel["short"]: channel["colour"] for channel in run.panel["channels"]}
     shorts = list(group.attrs["channels"])
     made = []
     for cell in cells.itertuples():
-        if cell.cell_id not in place:
+        index = place.get(int(str(cell.cell_id)))
+        if index is None:
             continue
         picture = strip(
-            group["crops"][place[cell.cell_id]],
+            group["crops"][index],
             group.attrs["low"],
             group.attrs["high"],
             [colours.get(short, "#ffffff") for short in shorts],
@@ -100,12 +110,13 @@ def _portraits(run: Run, slide_id: str, cells: pd.DataFrame) -> list[Portrait]:
 
 
 def _portrait(slide_id: str, cell: Any, picture: str, shorts: list[str]) -> Portrait:
+    said = f"called by {cell.reader}" if cell.reviewed else f"CTC probability {cell.p_ctc:.3f}"
     cluster = CLUSTERS.get(str(cell.cluster_kind), "")
     names = ("composite", *(marker(short) for short in shorts))
     return Portrait(
         picture=picture,
         alt=f"CTC {cell.cell_id} of slide {slide_id}: {', '.join(names)}",
         title=f"{slide_id}, cell {cell.cell_id}",
-        lines=(f"CTC probability {cell.p_ctc:.3f}", label(cell.phenotype), *([cluster] if cluster else [])),
+        lines=(said, label(cell.phenotype), *([cluster] if cluster else [])),
         channels=names,
     )

@@ -8,7 +8,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-import ctc_imaging
 from ctc_imaging.files import write_text
 from ctc_imaging.report.gallery import make_gallery
 from ctc_imaging.report.patients import patient_cards
@@ -39,7 +38,7 @@ def write_report(run: Path) -> Path:
         If there is no readable ``run.json`` in the folder.
     """
     source = read_run(Path(run))
-    target = source.folder / "report.html"
+    target = source.folder.path / "report.html"
     write_text(target, render(source))
     return target
 
@@ -66,7 +65,7 @@ def context(run: Run) -> dict[str, Any]:
         "headline": headline(run),
         "facts": run_facts(run),
         "simulated": run.simulated,
-        "panel": run.facts.get("panel", {}),
+        "panel": run.panel,
         "cutoff": run.cutoff,
         "clinical": run.clinical is not None,
         "shown_phenotypes": shown_phenotypes(run),
@@ -76,22 +75,21 @@ def context(run: Run) -> dict[str, Any]:
         "slides": slide_rows(run),
         "gallery": make_gallery(run),
         "patients": patient_cards(run),
+        "unjudged": int(((run.timeline["visit_status"] == "done") & run.timeline["status"].isna()).sum()),
         "survival": survival_page(run),
     }
 
 
 def run_facts(run: Run) -> list[tuple[str, str]]:
     """Name and value of what the run was: when, with which version, panel and model."""
-    panel, model = run.facts.get("panel", {}), run.facts.get("model", {})
     return [
-        ("Run", run.folder.resolve().name),
-        ("Started", str(run.facts.get("created", "not recorded"))[:16].replace("T", " ") + " UTC"),
-        ("Version", str(run.facts.get("version", ctc_imaging.__version__))),
-        ("Panel", _with_hash(panel)),
-        ("Model", _with_hash(model)),
+        ("Run", run.folder.path.resolve().name),
+        ("Started", str(run.facts["created"])[:16].replace("T", " ") + " UTC"),
+        ("Version", str(run.facts["version"])),
+        ("Panel", _with_hash(run.panel)),
+        ("Model", _with_hash(run.facts["model"])),
     ]
 
 
 def _with_hash(part: dict[str, Any]) -> str:
-    name = str(part.get("name", "not recorded"))
-    return f"{name} ({str(part['hash'])[:12]})" if part.get("hash") else name
+    return f"{part['name']} ({part['hash'][:12]})"

@@ -60,9 +60,7 @@ def event_days(clinical: pd.DataFrame | None, patient: str) -> dict[str, float]:
     if pd.isna(row["surgery_date"]):
         return {}
     dates = {name: row[f"{name}_date"] for name in ("surgery", "recurrence", "death", "last_contact")}
-    return {
-        name: float((date - row["surgery_date"]).days) for name, date in dates.items() if not pd.isna(date)
-    }
+    return {name: float((date - row["surgery_date"]).days) for name, date in dates.items() if not pd.isna(date)}
 
 
 def outcome(events: dict[str, float]) -> str:
@@ -84,7 +82,9 @@ def outcome(events: dict[str, float]) -> str:
 def _describe(patient: str, series: pd.DataFrame) -> str:
     done = series[series["visit_status"] == "done"]
     gaps = series["visit_status"].isin(["missed", "not_assessable"]).sum()
-    return f"CTCs per mL of patient {patient}: {plural(len(done), 'count')}, {plural(int(gaps), 'visit')} without a count"
+    return (
+        f"CTCs per mL of patient {patient}: {plural(len(done), 'count')}, {plural(int(gaps), 'visit')} without a count"
+    )
 
 
 def _row(visit: pd.Series) -> dict[str, Any]:

@@ -77,6 +77,11 @@ def draw_bar(picture: NDArray[np.uint8], pixel_size_um: float) -> NDArray[np.uin
 
 def data_uri(picture: NDArray[np.uint8]) -> str:
     """Encode a red, green, blue picture as a JPEG data URI with full colour resolution."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        QUALITY,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")

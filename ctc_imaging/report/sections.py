@@ -71,7 +71,10 @@ def _verdict(total: int, counted: int, failed: int, poor: int) -> tuple[str, str
     if not total:
         return "This run has no slides.", "bad"
     if unfinished:
-        return f"This run isn't finished: {plural(unfinished, 'slide')} still to do. The figures will change.", "attention"
+        return (
+            f"This run isn't finished: {plural(unfinished, 'slide')} still to do. The figures will change.",
+            "attention",
+        )
     if not counted:
         return "No slide could be counted. There are no results in this report.", "bad"
     if not failed and not poor:
@@ -137,9 +140,11 @@ def label_id(value: Any) -> str:
 
 def shown_phenotypes(run: Run) -> list[str]:
     """Phenotypes with a column of their own: those the panel can tell apart, and any that was counted."""
-    roles = {channel["role"] for channel in run.facts.get("panel", {}).get("channels", [])}
+    roles = {channel["role"] for channel in run.panel["channels"]}
     known = PHENOTYPES[:3] if "mesenchymal" in roles else ()
-    return [name for name in PHENOTYPES if name in known or (run.counts[f"ctc_{name}"].fillna(0).astype(float) > 0).any()]
+    return [
+        name for name in PHENOTYPES if name in known or (run.counts[f"ctc_{name}"].fillna(0).astype(float) > 0).any()
+    ]
 
 
 def summary(run: Run) -> list[tuple[str, str]]:
@@ -174,7 +179,9 @@ def slide_rows(run: Run) -> list[dict[str, Any]]:
             "assessed": percent(row["assessed_fraction"]) if row["state"] == "done" else MISSING,
             "cells": whole(row["cells"]) if row["state"] == "done" else MISSING,
             "reason": _slide_reason(row),
-            "thumbnail": thumbnail(run.slide_folder(str(row["slide_id"])) / "overview.png") if place < THUMBNAILS else None,
+            "thumbnail": thumbnail(run.folder.slide(str(row["slide_id"])) / "overview.png")
+            if place < THUMBNAILS
+            else None,
         }
         for place, (_, row) in enumerate(ordered.iterrows())
     ]

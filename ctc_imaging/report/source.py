@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,23 +11,24 @@ import pandas as pd
 
 from ctc_imaging.clinical import load_clinical
 from ctc_imaging.counting import COUNT_COLUMNS, SLIDE_COLUMNS
-from ctc_imaging.errors import RunError
+from ctc_imaging.store.run_folder import RunFolder
 from ctc_imaging.timeline import TIMELINE_COLUMNS
 
-TEXT = {
-    name: str
-    for name in (
-        "slide_id state reason sample_id patient_id sample_date sample_kind quality_reasons readers signed_by rescan_of "
-        "visit_status status change pattern"
-    ).split()
-}
+# Columns read as text, lest an id such as 007 become a number.
+TEXT = dict.fromkeys(
+    (
+        *("slide_id", "state", "reason", "rescan_of", "sample_id", "patient_id", "sample_date", "sample_kind"),
+        *("quality_reasons", "readers", "signed_by", "visit_status", "status", "change", "pattern"),
+    ),
+    str,
+)
 
 
 @dataclass(frozen=True)
 class Run:
     """The parts of a RUN folder that the report shows; tables have the contract's columns, empty where absent."""
 
-    folder: Path
+    folder: RunFolder
     facts: dict[str, Any]
     slides: pd.DataFrame
     counts: pd.DataFrame
@@ -38,21 +38,22 @@ class Run:
     @property
     def simulated(self) -> bool:
         """Whether the slides were simulated."""
-        return bool(self.facts.get("simulated", False))
+        return bool(self.facts["simulated"])
+
+    @property
+    def panel(self) -> dict[str, Any]:
+        """The panel as run.json has it: `name`, `channels`, `cutoff`, `clusters`, `hash`."""
+        return self.facts["panel"]
 
     @property
     def cutoff(self) -> dict[str, Any] | None:
         """The panel's cut-off (`ctc`, `volume_ml`, `assay`, `source`), if it has one."""
-        return self.facts.get("panel", {}).get("cutoff")
+        return self.panel["cutoff"]
 
     @property
     def patients(self) -> pd.DataFrame:
         """Counts of patients' samples, without controls."""
         return self.counts[self.counts["sample_kind"] == "patient"]
-
-    def slide_folder(self, slide_id: str) -> Path:
-        """Folder of one slide's cells, crops and pictures."""
-        return self.folder / "slides" / slide_id
 
 
 def read_run(folder: Path) -> Run:
@@ -70,16 +71,16 @@ def read_run(folder: Path) -> Run:
     Raises
     ------
     RunError
-        If the folder has no readable ``run.json``.
+        If the folder isn't a run, or its run.json is damaged.
     """
-    facts = _read_facts(folder / "run.json")
+    run = RunFolder(folder)
     return Run(
-        folder=folder,
-        facts=facts,
-        slides=read_table(folder / "slides.csv", SLIDE_COLUMNS),
-        counts=read_table(folder / "counts.csv", COUNT_COLUMNS),
-        timeline=read_table(folder / "timeline.csv", TIMELINE_COLUMNS),
-        clinical=read_clinical(folder / "tables" / "clinical.csv"),
+        folder=run,
+        facts=run.read(),
+        slides=read_table(run.slides_csv, SLIDE_COLUMNS),
+        counts=read_table(run.counts_csv, COUNT_COLUMNS),
+        timeline=read_table(run.timeline_csv, TIMELINE_COLUMNS),
+        clinical=read_clinical(run.table("clinical")),
     )
 
 
@@ -97,15 +98,3 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 def read_clinical(path: Path) -> pd.DataFrame | None:
     """Read the run's copy of clinical.csv; None where the run had none."""
     return load_clinical(path) if path.is_file() else None
-
-
-def _read_facts(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise RunError(path, "there is no run here", "give the folder that ctc-imaging run made")
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise RunError(path, f"not JSON ({error})", "make the run anew with --force") from error
-    if not isinstance(facts, dict):
-        raise RunError(path, "not a JSON object", "make the run anew with --force")
-    return facts

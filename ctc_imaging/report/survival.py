@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ctc_imaging.config import Settings
 from ctc_imaging.counting import COUNT_COLUMNS
 from ctc_imaging.errors import CtcImagingError
 from ctc_imaging.panel import CutOff
@@ -58,9 +57,9 @@ def survival_page(run: Run) -> SurvivalPage:
     SurvivalPage
         Without figures, but with the reason, where the data can't carry an analysis.
     """
-    settings = Settings(**run.facts.get("configuration", {}))
+    settings = run.folder.settings()
     landmark, horizon = float(settings.landmark_day), float(settings.horizon_days)
-    folder = run.folder / "survival"
+    folder = run.folder.survival
     separate = (folder / "counts.csv").is_file() and (folder / "clinical.csv").is_file()
     try:
         timeline, clinical = _separate_tables(run, folder, landmark) if separate else (run.timeline, run.clinical)

@@ -16,7 +16,7 @@ LABELS = {
     "persistently_positive": "stayed positive",
     "not_assessable": "not assessable",
     "not_due": "not due yet",
-    "not_distinguishable": "no clear change",
+    "not_distinguishable": "unclear",
     "ctc": "CTC",
 }
 MARKERS = {"dapi": "DAPI", "ck": "CK", "vim": "Vimentin", "cd45": "CD45", "epcam": "EpCAM", "twist": "Twist"}
@@ -71,8 +71,8 @@ def percent(value: Any, digits: int = 0) -> str:
 
 
 def limits(low: Any, high: Any) -> str:
-    """An interval from `low` to `high`, as in ``0.13 to 1.8``."""
-    return MISSING if is_missing(low) or is_missing(high) else f"{number(low)} to {number(high)}"
+    """An interval from `low` to `high`, as in ``0.13–1.8``."""
+    return MISSING if is_missing(low) or is_missing(high) else f"{number(low)}–{number(high)}"
 
 
 def per_ml(row: pd.Series) -> str:

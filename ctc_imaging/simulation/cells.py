@@ -87,7 +87,9 @@ def to_mean(pattern: Plane, compartment: Plane, mean: float) -> Plane:
 def _draw_outline(look: Look, rng: np.random.Generator) -> Outline:
     radius = look.diameter_um / 2 * (0.9 if look.dying else 1.0)
     aspect = 1 + rng.gamma(2.0, _ELONGATION[look.kind])
-    return draw_outline(radius, rng, aspect=min(aspect, 1.6), angle=rng.uniform(0, np.pi), roughness=_ROUGHNESS[look.kind])
+    return draw_outline(
+        radius, rng, aspect=min(aspect, 1.6), angle=rng.uniform(0, np.pi), roughness=_ROUGHNESS[look.kind]
+    )
 
 
 def _draw_blebs(body: Outline, rng: np.random.Generator) -> list[Outline]:
@@ -108,7 +110,9 @@ def _draw_nucleus(look: Look, body: Outline, grid: Grid, rng: np.random.Generato
     centre = _polar(0.6 * (body.radius_um - radius) * rng.random(), rng.uniform(0, 2 * np.pi))
     extra = 0.12 * rng.random() if look.nucleus == "oval" else 0.0
     roughness = 1.3 * _ROUGHNESS[look.kind]
-    outline = draw_outline(radius, rng, aspect=body.aspect + extra, angle=body.angle, roughness=roughness, centre_um=centre)
+    outline = draw_outline(
+        radius, rng, aspect=body.aspect + extra, angle=body.angle, roughness=roughness, centre_um=centre
+    )
     form = _Form.of([outline], grid)
     if look.nucleus != "kidney":
         return form
@@ -137,9 +141,7 @@ def _draw_fragments(body: Outline, grid: Grid, rng: np.random.Generator) -> _For
     sizes = body.radius_um * rng.uniform(0.12, 0.30, count)
     away = 0.65 * body.radius_um * np.sqrt(rng.random(count))
     angles = rng.uniform(0, 2 * np.pi, count)
-    return _Form.of(
-        [Outline(s, _polar(d, a)) for s, d, a in zip(sizes.tolist(), away, angles, strict=True)], grid
-    )
+    return _Form.of([Outline(s, _polar(d, a)) for s, d, a in zip(sizes.tolist(), away, angles, strict=True)], grid)
 
 
 def _dna(look: Look, nucleus: _Form, grid: Grid, rng: np.random.Generator) -> Plane:

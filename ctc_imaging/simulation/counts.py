@@ -50,14 +50,15 @@ def draw_count_table(
     return typed_counts(table)
 
 
-def _draw_cells(
-    ctc: np.ndarray, leukocytes: int, setting: Setting, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
+def _draw_cells(ctc: np.ndarray, leukocytes: int, setting: Setting, rng: np.random.Generator) -> dict[str, np.ndarray]:
     total = int(ctc.sum())
     ck, vimentin = draw_continuum(setting, total, rng)
-    named = pd.crosstab(np.repeat(np.arange(len(ctc)), ctc), phenotypes(ck * setting.snr_factor, vimentin * setting.snr_factor))
+    named = pd.crosstab(
+        np.repeat(np.arange(len(ctc)), ctc), phenotypes(ck * setting.snr_factor, vimentin * setting.snr_factor)
+    )
     white, dirt, unsure = (
-        rng.poisson(leukocytes * share, len(ctc)) for share in (1, _ARTEFACTS_PER_LEUKOCYTE, _INDETERMINATE_PER_LEUKOCYTE)
+        rng.poisson(leukocytes * share, len(ctc))
+        for share in (1, _ARTEFACTS_PER_LEUKOCYTE, _INDETERMINATE_PER_LEUKOCYTE)
     )
     return {
         "leukocyte": white,

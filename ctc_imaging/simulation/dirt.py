@@ -170,7 +170,9 @@ def render_dirt(
 
 
 def _crumb(diameter_um: float, grid: Grid, rng: np.random.Generator) -> Plane:
-    outline = draw_outline(diameter_um / 2, rng, aspect=rng.uniform(1, 1.8), angle=rng.uniform(0, np.pi), roughness=0.12)
+    outline = draw_outline(
+        diameter_um / 2, rng, aspect=rng.uniform(1, 1.8), angle=rng.uniform(0, np.pi), roughness=0.12
+    )
     return outline.cover(grid)
 
 

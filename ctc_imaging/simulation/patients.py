@@ -52,9 +52,7 @@ class HazardModel:
     log_hr_burden: float = 0.9
     log_hr_mvi: float = 0.6
 
-    def per_year(
-        self, days: Days, burden: NDArray[np.float64], mvi: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def per_year(self, days: Days, burden: NDArray[np.float64], mvi: NDArray[np.float64]) -> NDArray[np.float64]:
         """Hazard per year on days after surgery; the arguments broadcast."""
         baseline = self.baseline_per_year * (days / 365.25) ** (self.shape - 1)
         return baseline * np.exp(self.log_hr_burden * np.log1p(burden) + self.log_hr_mvi * mvi)
@@ -73,6 +71,8 @@ _FIRST_SURGERY = np.datetime64("2019-01-07")
 _ACCRUAL_DAYS = 1000
 _HORIZON_DAYS = 2200
 _STEP_DAYS = 5.0
+_SITES = ("liver", "lung", "bone", "lymph node")
+_SITE_WEIGHTS = (0.78, 0.12, 0.05, 0.05)
 
 
 def draw_patients(count: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -172,13 +172,14 @@ def draw_recurrence(patients: pd.DataFrame, rng: np.random.Generator, hazard: Ha
 class FollowUp:
     """What the clinic sees of the patients, in days since surgery; NaN where it sees none.
 
-    `imaging` has one row a scan: `patient` (row number), `day`, `modality`, `result`.
+    `site` is where the recurrence was found; `imaging` has one row a scan: `patient` (row number), `day`, `modality`, `result`.
     """
 
     true_recurrence: Days
     recurrence: Days
     death: Days
     last_contact: Days
+    site: NDArray[np.str_]
     imaging: pd.DataFrame
 
 
@@ -210,7 +211,8 @@ def draw_follow_up(patients: pd.DataFrame, rng: np.random.Generator) -> FollowUp
     positive = imaging[imaging["result"] == "positive"]
     recurrence = np.full(count, np.nan)
     recurrence[positive["patient"]] = positive["day"]
-    return FollowUp(true_recurrence, recurrence, np.where(died, death, np.nan), last_contact, imaging)
+    site = np.where(np.isnan(recurrence), "", rng.choice(_SITES, count, p=_SITE_WEIGHTS))
+    return FollowUp(true_recurrence, recurrence, np.where(died, death, np.nan), last_contact, site, imaging)
 
 
 def _draw_scans(recurrence: float, last_contact: float, rng: np.random.Generator) -> pd.DataFrame:

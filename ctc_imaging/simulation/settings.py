@@ -120,9 +120,7 @@ _ALL = (
         ctc_diameter_range_um=(5.0, 13.0),
         leukocyte_diameter_um=(11.0, 1.6),
     ),
-    replace(
-        _STANDARD, name="dense", meaning="40 % of nuclei touch another", touching_nuclei_fraction=0.4
-    ),
+    replace(_STANDARD, name="dense", meaning="40 % of nuclei touch another", touching_nuclei_fraction=0.4),
 )
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType({setting.name: setting for setting in _ALL})

@@ -56,7 +56,9 @@ class Outline:
     def depth(self, grid: Grid) -> Plane:
         """Distance from the centre relative to the outline: 0 at the centre, 1 on the outline."""
         turn = np.complex64(np.exp(-1j * self.angle))
-        z = ((grid.x - np.float32(self.centre_um[1])) + np.complex64(1j) * (grid.y - np.float32(self.centre_um[0]))) * turn
+        z = (
+            (grid.x - np.float32(self.centre_um[1])) + np.complex64(1j) * (grid.y - np.float32(self.centre_um[0]))
+        ) * turn
         if self.aspect != 1.0:
             stretch = np.float32(np.sqrt(self.aspect))
             z = z.real / stretch + np.complex64(1j) * (z.imag * stretch)

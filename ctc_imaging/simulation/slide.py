@@ -84,10 +84,8 @@ def simulate_slide(
     ConfigError
         If there is no such setting or panel, or the size, counts or scale have no meaning.
     """
-    if setting not in SETTINGS:
-        raise ConfigError(_WHERE, f"no setting is called {setting!r}", f"use one of {', '.join(SETTINGS)}")
     return simulate_with(
-        SETTINGS[setting],
+        setting_named(setting, _WHERE),
         shape_px,
         ctc=ctc,
         leukocytes=leukocytes,
@@ -95,6 +93,13 @@ def simulate_slide(
         pixel_size_um=pixel_size_um,
         panel=panel,
     )
+
+
+def setting_named(name: str, where: str) -> Setting:
+    """Look up a pinned setting; raise ConfigError, naming `where`, if there is none of this name."""
+    if name not in SETTINGS:
+        raise ConfigError(where, f"no setting is called {name!r}", f"use one of {', '.join(SETTINGS)}")
+    return SETTINGS[name]
 
 
 def simulate_with(
@@ -283,7 +288,9 @@ def _ome_xml(simulated: SimulatedSlide) -> str:
         f'<Channel ID="Channel:0:{i}" Name={quoteattr(name)} SamplesPerPixel="1"/>'
         for i, name in enumerate(simulated.channel_names)
     )
-    planes = "".join(f'<TiffData IFD="{i}" PlaneCount="1" FirstC="{i}" FirstT="0" FirstZ="0"/>' for i in range(channels))
+    planes = "".join(
+        f'<TiffData IFD="{i}" PlaneCount="1" FirstC="{i}" FirstT="0" FirstZ="0"/>' for i in range(channels)
+    )
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'
         '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '

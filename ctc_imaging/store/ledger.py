@@ -188,8 +188,7 @@ class Ledger:
 
     def finish(self, slide_id: str, seconds: float, sha256: str, fingerprint: str) -> None:
         """Set a slide to done, with the hash of the scan that was read."""
-        done = {"state": "done", "reason": "", "finished": utc_now(), "seconds": seconds}
-        self._set(slide_id, **done, sha256=sha256, fingerprint=fingerprint)
+        self._set(slide_id, state="done", finished=utc_now(), seconds=seconds, sha256=sha256, fingerprint=fingerprint)
 
     def fail(self, slide_id: str, reason: str, seconds: float | None = None) -> None:
         """Set a slide to failed, for a reason in one line."""

@@ -34,9 +34,8 @@ def main() -> None:
     description = load_model().description
     print(f"model {load_model().hash[:12]}, trained on: {description.get('data', description.get('training'))!s:.200}")
     print("All slides simulated. 95 % limits: Clopper-Pearson, Garwood.\n")
-    print(
-        f"{'setting':17} {'CTCs':>5} {'leukocytes':>10}  {'found % (limits)':24} {'false per 100,000 (limits)':28} phenotype right %"
-    )
+    head = f"{'setting':17} {'CTCs':>5} {'leukocytes':>10}"
+    print(f"{head}  {'found % (limits)':24} {'false per 100,000 (limits)':28} phenotype right %, false CTCs by kind")
     for setting in options.settings:
         with tempfile.TemporaryDirectory() as folder:
             print(_line(setting, _measure(setting, options, Path(folder))), flush=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -19,7 +18,7 @@ from ctc_imaging.progress import Progress, Tally
 from ctc_imaging.recount import recount
 from ctc_imaging.store.ledger import Ledger, SlideState
 from ctc_imaging.store.run_folder import RunFolder
-from ctc_imaging.workers import Outcome, Task, one_line, run_tasks
+from ctc_imaging.workers import Outcome, Task, one_line, processors, run_tasks
 
 if TYPE_CHECKING:
     from ctc_imaging.cohort import SlideEntry
@@ -117,7 +116,7 @@ def run_cohort(
                 Task(entry.slide_id, process_into, (process, entry, run.partial(entry.slide_id), settings))
                 for entry in _open_run(run, inputs, ledger, force)
             ]
-            _Batch(run, ledger, progress).process(tasks, workers or _processors())
+            _Batch(run, ledger, progress).process(tasks, workers or processors())
             states = ledger.slides()
         notes = recount(run).notes
         write_report(run.path)
@@ -258,9 +257,3 @@ def _logging_to(path: Path) -> Iterator[None]:
         logger.setLevel(level)
         logger.removeHandler(handler)
         handler.close()
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

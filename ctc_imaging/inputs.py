@@ -35,7 +35,7 @@ class Inputs:
     """The checked input of a run.
 
     `tables` holds the normalised text of each table that was given (of the cohort always), `panels`
-    each panel in use by its name, `panel` the one of slides that name none.
+    each panel in use by its name, `panel` the one that the run goes by: of slides that name none, if there are any.
     """
 
     entries: tuple[SlideEntry, ...]
@@ -107,14 +107,13 @@ def load_inputs(
 
     cohort = Path(cohort).absolute()
     entries = tuple(_absolute(entry, cohort.parent) for entry in load_cohort(cohort))
-    panel = load_panel(settings.panel)
-    panels = _panels(cohort, entries, panel)
+    panels = _panels(cohort, entries, load_panel(settings.panel))
     given = {"clinical": clinical, "imaging": imaging, "markers": markers, "schedule": schedule}
     tables = {name: _normalised(name, Path(path)) for name, path in given.items() if path is not None}
     return Inputs(
         entries=entries,
         settings=settings,
-        panel=panel,
+        panel=next(iter(panels.values())),
         panels=panels,
         model_hash=model_hash(settings.model),
         tables={"cohort": _to_csv([_as_row(entry) for entry in entries]), **tables},
@@ -157,10 +156,10 @@ def _absolute(entry: SlideEntry, folder: Path) -> SlideEntry:
 
 
 def _panels(cohort: Path, entries: tuple[SlideEntry, ...], default: Panel) -> dict[str, Panel]:
-    """Load every panel in use, and refuse a patient whose samples would be read by two."""
+    """Load every panel in use, the default first, and refuse a patient whose samples would be read by two."""
     loaded = {entry.panel: load_panel(entry.panel) if entry.panel else default for entry in entries}
     by_patient: dict[str, Panel] = {}
-    by_name: dict[str, Panel] = {}
+    by_name = {default.name: default} if None in loaded else {}
     for entry in entries:
         panel = loaded[entry.panel]
         if by_name.setdefault(panel.name, panel) != panel:

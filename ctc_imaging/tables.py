@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import math
 import re
 from dataclasses import dataclass
@@ -225,24 +226,27 @@ def check_unique(table: Table, column: str, keys: Iterable[str]) -> None:
 
 def _decode(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
         raise TableError(path, "no such file", "check the path") from error
     except OSError as error:
         raise TableError(path, f"can't be read ({error.strerror})", "check the path and its permissions") from error
     except UnicodeDecodeError as error:
         raise TableError(path, "not UTF-8 text", "save it as CSV UTF-8") from error
+    if "\0" in text:
+        raise TableError(path, "not UTF-8 text", "save it as CSV UTF-8")
+    return text
 
 
 def _delimiter(text: str) -> str:
     """Choose the separator that the header uses most; a comma where there is one column only."""
-    header = re.sub(r'"[^"]*"', "", text.lstrip().split("\n", 1)[0])
+    header = re.split(r"[\r\n]", re.sub(r'"[^"]*"', "", text.lstrip("\r\n")), maxsplit=1)[0]
     return max(_DELIMITERS, key=header.count)
 
 
 def _split(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
     """Split the text into (line number, fields), leaving blank rows out."""
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     lines: list[tuple[int, list[str]]] = []
     end = 0
     try:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -78,6 +79,11 @@ def run_tasks(tasks: Iterable[Task], workers: int, log: Path, started: Callable[
         yield from _work_off(deque([by_key[key]]), 1, log, started)
 
 
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def one_line(error: BaseException) -> str:
     """Say in one line what an error is."""
     text = str(error) if isinstance(error, CtcImagingError) else f"{type(error).__name__}: {error}"
@@ -140,6 +146,8 @@ class _Worker:
         return outcome
 
     def stop(self) -> None:
+        self._process.terminate()
+        self._process.join(_PATIENCE_SECONDS)
         self._process.kill()
         self._process.join()
         self.connection.close()
@@ -152,6 +160,8 @@ def _exit_name(code: int | None) -> str:
 def _serve(connection: Connection, log: Path) -> None:
     """Do tasks until there are no more: the life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Leaving by an exception lets libraries give back what they hold; a plain SIGTERM would leak semaphores.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _write_to(log)
     os.environ.update(dict.fromkeys(_THREADS, "1"))
@@ -174,6 +184,8 @@ def _die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(_PATIENCE_SECONDS)
         os._exit(1)
 
 

@@ -14,14 +14,16 @@ import numpy as np
 import pandas as pd
 import zarr
 
+from ctc_imaging.clinical import Schedule, Visit
 from ctc_imaging.counting import COUNT_COLUMNS, poisson_limits
 from ctc_imaging.panel import Panel, load_panel
+from ctc_imaging.timeline import build_timeline
 
 VISITS = {"before surgery": -3, "1 week": 7, "1 month": 30, "3 months": 91, "6 months": 183, "12 months": 365}
 SURGERY = date(2024, 1, 15)
 COUNTS = list(COUNT_COLUMNS)
 SLIDES = ["slide_id", "state", "reason", *COUNTS, "rescan_of"]
-PATTERNS = ["persistently_negative", "turned_positive", "turned_negative", "persistently_positive"]
+SCHEDULE = Schedule(tuple(Visit(name, day, 2, 2) for name, day in VISITS.items()))
 
 
 def write_run(
@@ -60,10 +62,12 @@ def write_run(
     table = pd.DataFrame([*samples, *([] if fail_all else [blank])])
     table.reindex(columns=SLIDES).to_csv(folder / "slides.csv", index=False)
     table.reindex(columns=COUNTS).to_csv(folder / "counts.csv", index=False)
-    _timeline(samples, patients).to_csv(folder / "timeline.csv", index=False)
+    (folder / "tables").mkdir()
     if clinical:
-        (folder / "tables").mkdir(exist_ok=True)
         _clinical(patients).to_csv(folder / "tables" / "clinical.csv", index=False)
+    known = _clinical(patients) if clinical else None
+    counts = table.reindex(columns=COUNTS)
+    build_timeline(counts, known, SCHEDULE, chosen.cutoff).to_csv(folder / "timeline.csv", index=False)
     for row in table[table["state"] == "done"].to_dict("records"):
         write_slide(folder / "slides" / row["slide_id"], row, chosen, random, overview_px)
     return folder
@@ -81,6 +85,7 @@ def write_slide(
         "call": ["ctc"] * count + ["leukocyte"] * 5,
         "p_ctc": np.r_[random.uniform(0.7, 0.999, count), np.zeros(5)],
         "phenotype": ([*["hybrid", "epithelial", "mesenchymal"] * count][:count]) + [""] * 5,
+        "edges": "", "at_edge": False, "assessed": True,
         "cluster_id": [1, 1, *[0] * (count + 3)] if count > 1 else [0] * (count + 5),
         "cluster_kind": ["ctc", "ctc", *[""] * (count + 3)] if count > 1 else [""] * (count + 5),
     })  # fmt: skip
@@ -90,13 +95,13 @@ def write_slide(
     group.create_array("crops", data=crops, chunks=(16, *crops.shape[1:]))
     group.create_array("cell_id", data=ids)
     channels = len(panel.channels)
-    group.attrs.update(
-        pixel_size_um=0.5,
-        channels=list(panel.shorts),
-        slide_id=row["slide_id"],
-        low=[120.0] * channels,
-        high=[1500.0] * channels,
-    )
+    limits = {
+        "low": [120.0] * channels,
+        "high": [1500.0] * channels,
+        "scale": [1.0] * channels,
+        "offset": [0.0] * channels,
+    }
+    group.attrs.update({"pixel_size_um": 0.5, "channels": list(panel.shorts), "slide_id": row["slide_id"], **limits})
     quality = {"assessable": row["assessable"], "assessed_fraction": row["assessed_fraction"], "reasons": []}
     (folder / "quality.json").write_text(json.dumps(quality))
     overview = random.integers(0, 60, (overview_px, overview_px, 3), dtype=np.uint8)
@@ -151,9 +156,11 @@ def _sample(random: np.random.Generator, patient: int, visit: int, day: int, ctc
         "slide_id": name, "state": "done", "reason": "", "sample_id": name, "patient_id": f"P{patient:03d}",
         "sample_date": (SURGERY + timedelta(days=day)).isoformat(), "sample_kind": "patient", "slides": 1,
         "blood_volume_ml": 5.0, "assessed_volume_ml": volume, "assessed_fraction": volume / 5, "assessable": True,
-        "quality_reasons": "", "cells": 900 + found, "leukocyte": 870, "artefact": 20, "indeterminate": 10, "ctc": found,
+        "quality_reasons": "", "cells": 900 + found, "leukocyte": 870, "artefact": 20, "indeterminate": 10,
+        "ctc": found,
         "ctc_epithelial": found - hybrid - mesenchymal, "ctc_hybrid": hybrid, "ctc_mesenchymal": mesenchymal,
-        "ctc_undetermined": 0, "ctc_clusters": int(found > 1), "ctc_leukocyte_clusters": 0, "ctc_per_ml": found / volume,
+        "ctc_undetermined": 0, "ctc_clusters": int(found > 1), "ctc_leukocyte_clusters": 0,
+        "ctc_per_ml": found / volume,
         "ctc_per_ml_low": float(low) / volume, "ctc_per_ml_high": float(high) / volume, "ctc_machine": found,
         "readers": "", "reviewed": 0, "signed_by": "",
     }  # fmt: skip
@@ -168,23 +175,6 @@ def _spoil(sample: dict[str, Any], state: str, reason: str) -> None:
     sample.update(reason=reason if state == "failed" else "", assessed_fraction=None if state == "failed" else 0.29)
 
 
-def _timeline(samples: list[dict[str, Any]], patients: int) -> pd.DataFrame:
-    rows = []
-    for sample in samples:
-        day = (date.fromisoformat(sample["sample_date"]) - SURGERY).days
-        positive = None if sample["ctc"] is None else "positive" if sample["ctc"] >= 2 else "negative"
-        rows.append({
-            **sample, "day": day, "visit_status": "done" if sample["assessable"] else "not_assessable", "status": positive,
-            "change": None if day < 0 or positive is None else "not_distinguishable",
-            "pattern": PATTERNS[int(sample["patient_id"][1:]) % 4],
-        })  # fmt: skip
-    if patients:
-        rows.append({"patient_id": "P001", "day": 91, "visit_status": "missed", "pattern": PATTERNS[1]})
-    head = ["patient_id", "day", "visit_status", "status", "change", "pattern"]
-    table = pd.DataFrame(rows, columns=list(dict.fromkeys([*head, *SLIDES])))
-    return table.sort_values(["patient_id", "day"])[[*head, *COUNTS[5:]]]
-
-
 def _clinical(patients: int) -> pd.DataFrame:
     recurred = {1: 240, 2: 500}
     died = {1: 420}
@@ -196,7 +186,7 @@ def _clinical(patients: int) -> pd.DataFrame:
             "death_date": SURGERY + timedelta(days=died[patient]) if patient in died else None,
         }
         for patient in range(1, patients + 1)
-    ])  # fmt: skip
+    ], columns=["patient_id", "surgery_date", "last_contact_date", "recurrence_date", "death_date"])  # fmt: skip
 
 
 def _write_facts(folder: Path, panel: Panel, simulated: bool) -> None:

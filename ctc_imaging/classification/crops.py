@@ -31,7 +31,7 @@ class ScaledPixels(Protocol):
     """What this package needs of a slide."""
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, int, int]:
         """Channels, rows, columns."""
 
     @property

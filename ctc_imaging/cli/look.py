@@ -68,7 +68,10 @@ def inspect(
 
     settings = load_settings(config, panel=panel)
     seen = inspect_slide(slide, load_panel(settings.panel), pixel_size)
-    result(seen, yaml.safe_dump(seen, sort_keys=False, allow_unicode=True).rstrip(), as_json)
+    # The map of assessed blocks is for programs: a line a row would push all else off the screen.
+    quality = seen["quality"] and {name: value for name, value in seen["quality"].items() if name != "blocks_ok"}
+    text = yaml.safe_dump({**seen, "quality": quality}, sort_keys=False, allow_unicode=True)
+    result(seen, text.rstrip(), as_json)
 
 
 def models(as_json: options.AsJson = False) -> None:

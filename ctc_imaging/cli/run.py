@@ -72,10 +72,11 @@ def demo(
 
     At the end it says where the report is. After a stop the same command goes on.
     """
-    from ctc_imaging.demo import run_demo
+    from ctc_imaging.demo import run_demo, simulate_demo
     from ctc_imaging.progress import show_progress
 
-    note(f"simulating a cohort into {out}")
+    with show_progress(sys.stderr, "slides simulated") as progress:
+        simulate_demo(out, seed, workers, progress)
     with show_progress(sys.stderr) as progress:
         batch = run_demo(out, seed, workers, progress)
     _finish(batch, as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ PixelSize = Annotated[float, typer.Option(metavar="UM", help="Side of a pixel in
 PanelName = Annotated[str, typer.Option(metavar="P", help="A shipped panel.")]
 Patients = Annotated[int, typer.Option(metavar="N", help="Patients in the cohort.")]
 TablesOnly = Annotated[bool, typer.Option("--tables-only", help="Leave the pixels out.")]
-Controls = Annotated[bool, typer.Option("--controls", help="Add blank, donor and spiked samples.")]
+Controls = Annotated[bool, typer.Option(help="Add a blank, a donor and a spiked sample.")]
 
 
 def register(app: options.App) -> None:
@@ -59,25 +60,29 @@ def cohort(
     patients: Patients = 16,
     seed: Seed = 0,
     shape: options.Shape = "1024,1024",
-    leukocytes: Leukocytes = 500,
+    leukocytes: Leukocytes = 400,
     setting: options.Setting = "standard",
     tables_only: TablesOnly = False,
-    controls: Controls = False,
+    controls: Controls = True,
     workers: options.Workers = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Simulate a cohort: cohort.csv, clinical.csv, imaging.csv, slides/ and truth/."""
+    """Simulate a cohort: its tables, slides/ and truth/."""
+    from ctc_imaging.progress import Tally, show_progress
     from ctc_imaging.simulation import simulate_cohort
+    from ctc_imaging.workers import processors
 
-    simulate_cohort(
-        out,
-        patients=patients,
-        seed=seed,
-        shape_px=options.parse_shape(shape),
-        leukocytes=leukocytes,
-        setting=setting,
-        tables_only=tables_only,
-        controls=controls,
-        workers=workers,
-    )
+    with show_progress(sys.stderr, "slides simulated") as progress:
+        simulate_cohort(
+            out,
+            patients=patients,
+            seed=seed,
+            shape_px=options.parse_shape(shape),
+            leukocytes=leukocytes,
+            setting=setting,
+            tables_only=tables_only,
+            controls=controls,
+            workers=workers or processors(),
+            progress=lambda done, total: progress(Tally(total, done, 0)),
+        )
     result({"cohort": out / "cohort.csv", "patients": patients, "seed": seed}, str(out / "cohort.csv"), as_json)

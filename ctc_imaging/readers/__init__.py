@@ -41,11 +41,11 @@ def open_source(path: Path) -> Source:
         if not path.exists():
             raise SlideError(path, "no such file or folder", "check the path; it is taken relative to the cohort table")
         reader = next((reader for reader in READERS if reader.accepts(path)), None)
+        if reader is None:
+            raise _refusal(path)
+        return reader.open(path)
     except OSError as error:
         raise SlideError(path, f"can't be read ({error.strerror or error})", "check its permissions") from error
-    if reader is None:
-        raise _refusal(path)
-    return reader.open(path)
 
 
 def _refusal(path: Path) -> SlideError:

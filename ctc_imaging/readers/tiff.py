@@ -156,16 +156,24 @@ def _page_planes(path: Path, page: Any, files: list[Any]) -> Iterator[RawPlane |
     dtype = key.dtype.newbyteorder(page.parent.byteorder)
     for index in range(separate):
         for sample in range(samples):
-            if key.is_contiguous and page.dataoffsets:
+            if key.is_contiguous and _is_one_run(page):
                 offset = page.dataoffsets[0] + index * height * width * dtype.itemsize
                 yield RawPlane(path, handle, offset, (height, width), dtype, samples, sample)
             else:
                 yield EncodedPlane(path, handle, page, index, sample)
 
 
+def _is_one_run(page: Any) -> bool:
+    """Tell whether the page's own chunks follow each other; tifffile only looks at the first page's."""
+    ends = [offset + size for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    return len(ends) > 0 and list(page.dataoffsets[1:]) == ends[:-1]
+
+
 def _check_extents(path: Path, plane: RawPlane | EncodedPlane) -> None:
     """Refuse a plane whose chunks aren't all within the file, or too large to decode."""
     size = plane.handle.size
+    if min(*plane.shape, *plane.chunk_shape_px) < 1:
+        raise SlideError(path, "its image or its chunks have no size", _AGAIN)
     if isinstance(plane, RawPlane):
         if plane.end > size:
             raise SlideError(path, f"the file ends at byte {size}, its pixels at {plane.end}", _AGAIN)

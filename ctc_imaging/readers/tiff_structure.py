@@ -62,7 +62,7 @@ def _layout(head: bytes) -> tuple[str, int] | None:
 
 def _walk(path: Path, file: BinaryIO, size: int, order: str, version: int) -> int:
     count_format, link_format, tag_bytes = ("H", "I", 12) if version == _CLASSIC else ("Q", "Q", 20)
-    offset = _number(path, file, 4 if version == _CLASSIC else 8, order + link_format)
+    offset = _number(path, file, size, 4 if version == _CLASSIC else 8, order + link_format)
     seen: set[int] = set()
     while offset:
         if offset in seen:
@@ -72,19 +72,19 @@ def _walk(path: Path, file: BinaryIO, size: int, order: str, version: int) -> in
         if len(seen) == MAX_PAGES:
             raise SlideError(path, f"more than {MAX_PAGES} directories", "export the scan as one image a slide")
         seen.add(offset)
-        tags = _number(path, file, offset, order + count_format)
-        offset = _number(path, file, offset + struct.calcsize(count_format) + tags * tag_bytes, order + link_format)
+        tags = _number(path, file, size, offset, order + count_format)
+        link = offset + struct.calcsize(order + count_format) + tags * tag_bytes
+        offset = _number(path, file, size, link, order + link_format)
     if not seen:
         raise _incomplete(path, "it has no image")
     return len(seen)
 
 
-def _number(path: Path, file: BinaryIO, offset: int, form: str) -> int:
+def _number(path: Path, file: BinaryIO, size: int, offset: int, form: str) -> int:
+    if offset + struct.calcsize(form) > size:
+        raise _incomplete(path, f"it ends within a directory (byte {size})")
     file.seek(offset)
-    data = file.read(struct.calcsize(form))
-    if len(data) < struct.calcsize(form):
-        raise _incomplete(path, f"it ends within a directory (byte {offset})")
-    number: int = struct.unpack(form, data)[0]
+    number: int = struct.unpack(form, file.read(struct.calcsize(form)))[0]
     return number
 
 

@@ -10,7 +10,6 @@ import pandas as pd
 from ctc_imaging.errors import StatisticsError
 
 if TYPE_CHECKING:
-
     from numpy.typing import ArrayLike, NDArray
 
 REFERENCE_VOLUME_ML = 5.0
@@ -22,7 +21,13 @@ LEAST_KNOWN = 0.8
 _YES_NO = {"no": 0, "absent": 0, "negative": 0, "m0": 0, "yes": 1, "present": 1, "positive": 1, "m1": 1, "m2": 1}
 _STAGES = {"0": 0, "a": 1, "b": 2, "c": 3, "d": 4}
 # Clinical column, in order of importance, to the term's name.
-_TERMS = {"mvi": "MVI", "afp": "log2(1 + AFP)", "bclc": "BCLC stage", "size": "tumour size"}
+_TERMS = {
+    "mvi": "MVI",
+    "afp": "log2(1 + AFP)",
+    "bclc": "BCLC stage",
+    "size": "tumour size",
+    "size_cm": "tumour size (cm)",
+}
 
 
 def log2_ctc(ctc_per_ml: ArrayLike) -> NDArray[np.float64]:
@@ -51,7 +56,7 @@ def baseline_covariates(clinical: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     clinical : DataFrame
-        As of `cohort.load_clinical`; columns `MVI`, `AFP`, `BCLC`, `size`, in any case of letters.
+        As of `cohort.load_clinical`; columns `MVI`, `AFP`, `BCLC`, `size` or `size_cm`, in any case of letters.
 
     Returns
     -------
@@ -108,9 +113,8 @@ def _faults(candidates: pd.DataFrame, event: pd.Series) -> dict[str, str]:
     events = int(event.sum())
     room = events // MIN_EVENTS_PER_TERM
     for name, values in candidates.items():
-        fault = _fault(values, event)
-        if fault is None and room == 0:
-            fault = f"a model carries one term per {MIN_EVENTS_PER_TERM} events and there are {events}"
+        too_many = f"a model carries one term per {MIN_EVENTS_PER_TERM} events and there are {events}"
+        fault = _fault(values, event) if room else too_many
         if fault is None:
             room -= 1
         else:

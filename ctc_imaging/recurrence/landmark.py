@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MODEL = "landmark risk"
-CHANGE_TERM = "change of it since before surgery"
+CHANGE_TERM = f"change of {CTC_TERM} since before surgery"
 _Z_95 = 1.959963984540054
 
 

@@ -96,7 +96,7 @@ def draw_patient(
         axes = figure.add_axes((0.135, 0.11, 0.855, 0.72))
         _frame_patient(axes, [*series["day"], *events.values()], top_per_ml)
         if cutoff_per_ml is not None:
-            axes.axhline(_height(cutoff_per_ml), color="#8a5a00", linewidth=0.9, linestyle=(0, (4, 2)))
+            axes.axhline(float(_height(cutoff_per_ml)), color="#8a5a00", linewidth=0.9, linestyle=(0, (4, 2)))
         _draw_counts(axes, series)
         _draw_gaps(axes, series)
         _draw_events(axes, events)
@@ -117,7 +117,7 @@ def draw_survival(curves: Sequence[Curve], at_risk: pd.DataFrame, landmark_day: 
     """
     with matplotlib.rc_context({**STYLE, "font.size": 8.5}):
         below, plot = 0.62 + 0.2 * len(at_risk), 2.1
-        total = below + plot + 0.08
+        total = below + plot + 0.45
         figure = Figure(figsize=(4.3, total))
         axes = figure.add_axes((0.26, below / total, 0.71, plot / total))
         for curve in curves:
@@ -129,7 +129,7 @@ def draw_survival(curves: Sequence[Curve], at_risk: pd.DataFrame, landmark_day: 
         _percent_axis(axes, "Free of recurrence")
         axes.set_xlabel("Months since surgery")
         if curves:
-            axes.legend(loc="upper right", frameon=False, fontsize=8, handlelength=3)
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8, handlelength=3)
         _plain(axes)
         _write_at_risk(axes, at_risk, plot)
     return figure

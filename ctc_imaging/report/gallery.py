@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ctc_imaging.report.pictures import data_uri, strip
@@ -16,7 +17,7 @@ from ctc_imaging.store.reviews import apply_reviews, current_reviews
 
 SHOWN = 48
 CLUSTERS = {"ctc": "in a CTC cluster", "ctc_leukocyte": "in a cluster with leukocytes"}
-COLUMNS = ["cell_id", "call", "p_ctc", "phenotype", "cluster_kind", "at_edge", "edges", "assessed"]
+COLUMNS = ["cell_id", "call", "p_ctc", "phenotype", "cluster_kind", "edges", "assessed"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ def called_ctcs(run: Run) -> pd.DataFrame:
     for slide_id in sorted(run.slides.loc[slide_verdicts(run.slides) == "counted", "slide_id"]):
         cells = pd.read_parquet(run.folder.slide(slide_id) / "cells.parquet", columns=COLUMNS)
         final = apply_reviews(cells, reviews.get(slide_id, []))
-        tables.append(final[final["call"] == "ctc"].assign(slide_id=slide_id))
+        # As in the counts: what the assessed area and the two-edges rule leave out isn't shown as counted either.
+        counted = final["assessed"].astype(bool) & ~final["edges"].astype(str).str.contains("bottom|right")
+        tables.append(final[counted & (final["call"] == "ctc")].assign(slide_id=slide_id))
     return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
 
 
@@ -93,30 +96,25 @@ def _portraits(run: Run, slide_id: str, cells: pd.DataFrame) -> list[Portrait]:
     place = {int(cell_id): index for index, cell_id in enumerate(group["cell_id"][:])}
     colours = {channel["short"]: channel["colour"] for channel in run.panel["channels"]}
     shorts = list(group.attrs["channels"])
-    made = []
-    for cell in cells.itertuples():
-        index = place.get(int(str(cell.cell_id)))
-        if index is None:
-            continue
-        picture = strip(
-            group["crops"][index],
-            group.attrs["low"],
-            group.attrs["high"],
-            [colours.get(short, "#ffffff") for short in shorts],
-            float(group.attrs["pixel_size_um"]),
-        )
-        made.append(_portrait(slide_id, cell, data_uri(picture), shorts))
-    return made
+    # Limits are in the slide's values, crops as stored: scale and offset lead from these to those.
+    scale, offset, low, high = (np.array(group.attrs[name], dtype=float) for name in ("scale", "offset", "low", "high"))
+    limits = (low - offset) / scale, (high - offset) / scale
+    stains = [colours.get(short, "#ffffff") for short in shorts]
+    # A cell that only a reader called CTC was no candidate of the classifier and has no crop.
+    shown = [(place[cell["cell_id"]], cell) for cell in cells.to_dict("records") if cell["cell_id"] in place]
+    pixel_size_um = float(group.attrs["pixel_size_um"])
+    pictures = [data_uri(strip(group["crops"][index], *limits, stains, pixel_size_um)) for index, _ in shown]
+    return [_portrait(slide_id, cell, picture, shorts) for (_, cell), picture in zip(shown, pictures, strict=True)]
 
 
-def _portrait(slide_id: str, cell: Any, picture: str, shorts: list[str]) -> Portrait:
-    said = f"called by {cell.reader}" if cell.reviewed else f"CTC probability {cell.p_ctc:.3f}"
-    cluster = CLUSTERS.get(str(cell.cluster_kind), "")
+def _portrait(slide_id: str, cell: dict[Any, Any], picture: str, shorts: list[str]) -> Portrait:
+    said = f"called by {cell['reader']}" if cell["reviewed"] else f"CTC probability {cell['p_ctc']:.3f}"
+    cluster = CLUSTERS.get(cell["cluster_kind"], "")
     names = ("composite", *(marker(short) for short in shorts))
     return Portrait(
         picture=picture,
-        alt=f"CTC {cell.cell_id} of slide {slide_id}: {', '.join(names)}",
-        title=f"{slide_id}, cell {cell.cell_id}",
-        lines=(said, label(cell.phenotype), *([cluster] if cluster else [])),
+        alt=f"CTC {cell['cell_id']} of slide {slide_id}: {', '.join(names)}",
+        title=f"{slide_id}, cell {cell['cell_id']}",
+        lines=(said, label(cell["phenotype"]), *([cluster] if cluster else [])),
         channels=names,
     )

@@ -17,7 +17,7 @@ GAP_PX = 3
 BAR_UM = 10.0
 
 
-def thumbnail(path: Path, width_px: int = 220) -> str | None:
+def thumbnail(path: Path, width_px: int = 160) -> str | None:
     """Shrink a picture file to a data URI no wider than `width_px`; None where it is missing or unreadable."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) if path.is_file() else None
     if image is None:

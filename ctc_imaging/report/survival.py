@@ -13,7 +13,7 @@ from ctc_imaging.errors import CtcImagingError
 from ctc_imaging.panel import CutOff
 from ctc_imaging.report.figures import draw_risk, draw_survival, group_colour, to_svg
 from ctc_imaging.report.source import Run, read_clinical, read_table
-from ctc_imaging.report.words import MISSING, is_missing, label, limits, number, p_value, percent
+from ctc_imaging.report.words import MISSING, is_missing, label, p_value, percent, term
 
 if TYPE_CHECKING:
     from ctc_imaging.recurrence import Analysis, Curve, LandmarkRisk, LandmarkSurvival
@@ -63,7 +63,7 @@ def survival_page(run: Run) -> SurvivalPage:
     separate = (folder / "counts.csv").is_file() and (folder / "clinical.csv").is_file()
     try:
         timeline, clinical = _separate_tables(run, folder, landmark) if separate else (run.timeline, run.clinical)
-        if clinical is None or not len(timeline):
+        if clinical is None or timeline["pattern"].map(is_missing).all():
             return SurvivalPage(0, separate, landmark, horizon, reason=_no_data(clinical))
         from ctc_imaging.recurrence import analyse
 
@@ -76,7 +76,7 @@ def survival_page(run: Run) -> SurvivalPage:
 def _no_data(clinical: pd.DataFrame | None) -> str:
     if clinical is None:
         return "The run was given no clinical table (--clinical), so nothing is known about recurrence or death"
-    return "The run has no visit of a patient to analyse"
+    return "No patient has a status both before surgery and by the landmark, so there are no patterns to compare"
 
 
 def _separate_tables(run: Run, folder: Path, landmark_day: float) -> tuple[pd.DataFrame, pd.DataFrame | None]:
@@ -125,16 +125,16 @@ def _group_row(curve: Curve) -> dict[str, str]:
         "patients": f"{curve.n:,}",
         "events": f"{curve.events:,}",
         "rfs": percent(estimate),
-        "limits": MISSING if is_missing(low) else f"{percent(low)} to {percent(high)}",
+        "limits": MISSING if is_missing(low) else f"{100 * low:.0f}–{percent(high)}",
     }
 
 
 def _cox_parts(cox: Any) -> dict[str, Any]:
     rows = tuple(
         {
-            "term": label(row["term"]),
-            "hazard_ratio": number(row["hazard_ratio"], 3),
-            "limits": limits(row["low"], row["high"]),
+            "term": term(row["term"]),
+            "hazard_ratio": f"{row['hazard_ratio']:.2f}",
+            "limits": f"{row['low']:.2f}–{row['high']:.2f}",
             "p": p_value(row["p"]),
         }
         for _, row in cox.table.iterrows()
@@ -151,7 +151,7 @@ def _risk_parts(risk: LandmarkRisk) -> dict[str, Any]:
         {
             "patient": str(row["patient_id"]),
             "risk": percent(row["risk"]),
-            "limits": f"{percent(row['low'])} to {percent(row['high'])}",
+            "limits": f"{100 * row['low']:.0f}–{percent(row['high'])}",
         }
         for _, row in risk.table.sort_values("risk", ascending=False, kind="stable").iterrows()
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pandas as pd
@@ -29,6 +30,18 @@ def label(code: Any) -> str:
     return LABELS.get(str(code), str(code).replace("_", " "))
 
 
+def term(name: str) -> str:
+    """Words for a term of a model; a base-2 logarithm is read by its doublings.
+
+    Examples
+    --------
+    >>> term("log2(1 + CTC in 5 mL)"), term("tumour_size")
+    ('each doubling of 1 + CTC in 5 mL', 'tumour size')
+    """
+    logarithm = re.fullmatch(r"log2\((.*)\)", name)
+    return f"each doubling of {logarithm[1]}" if logarithm else label(name)
+
+
 def marker(short: str) -> str:
     """A channel's short name as it is printed on a slide (``ck`` is CK)."""
     return MARKERS.get(short, short.upper())
@@ -36,7 +49,7 @@ def marker(short: str) -> str:
 
 def is_missing(value: Any) -> bool:
     """Tell whether a table's cell is empty."""
-    return value is None or value == "" or bool(pd.isna(value))
+    return bool(pd.isna(value)) or value == ""
 
 
 def number(value: Any, digits: int = 2) -> str:
@@ -54,7 +67,8 @@ def number(value: Any, digits: int = 2) -> str:
         return "not estimable"
     if value == int(value):
         return f"{value:,.0f}"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    rounded = float(f"{value:.{digits - 1}e}")
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
     return f"{value:,.{min(decimals, 6)}f}"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctc_imaging.simulation.shapes import Grid, Outline, Plane, chromatin, dome, draw_outline, filaments, window
+from ctc_imaging.simulation.shapes import Grid, Outline, Plane, chromatin, dome, dots, draw_outline, filaments, window
 
 # Over the cell's radius: chance, elongation and wobble of CTCs (irregular) and of leukocytes (nearly round).
 _ELONGATION = {"ctc": 0.09, "leukocyte": 0.03, "naked_nucleus": 0.06}
@@ -148,7 +148,9 @@ def _dna(look: Look, nucleus: _Form, grid: Grid, rng: np.random.Generator) -> Pl
     """DAPI: clumped chromatin in leukocytes, finer with nucleoli in CTCs, none to see in a condensed nucleus."""
     contrast = 0.05 if look.dying else 0.13 if look.kind == "ctc" else 0.2
     grain = window(chromatin(grid.pixel_um), grid.shape, rng)
-    pattern = nucleus.cover * (0.45 + 0.55 * nucleus.thickness) * np.maximum(1 + np.float32(contrast) * grain, 0.2)
+    pattern: Plane = (
+        nucleus.cover * (0.45 + 0.55 * nucleus.thickness) * np.maximum(1 + np.float32(contrast) * grain, 0.2)
+    )
     if look.kind == "ctc" and not look.dying:
         reach = 0.3 * look.diameter_um * look.nucleus_ratio
         for _ in range(int(rng.integers(0, 4))):
@@ -159,10 +161,8 @@ def _dna(look: Look, nucleus: _Form, grid: Grid, rng: np.random.Generator) -> Pl
 
 def _keratin(body: _Form, nucleus: _Form, grid: Grid, rng: np.random.Generator) -> Plane:
     """CK: a cage of filaments around the nucleus, in some cells dots."""
-    if rng.random() < _PUNCTATE_CK:
-        network = 0.35 + np.maximum(window(chromatin(grid.pixel_um), grid.shape, rng), 0)
-    else:
-        network = 0.5 + 0.5 * window(filaments(grid.pixel_um), grid.shape, rng)
+    sheet = dots if rng.random() < _PUNCTATE_CK else filaments
+    network = 0.45 + 0.55 * window(sheet(grid.pixel_um), grid.shape, rng)
     return _cytoplasm(body, grid, rng) * (1 - 0.45 * nucleus.cover) * network
 
 

@@ -25,8 +25,9 @@ from ctc_imaging.simulation.patients import (
     draw_patients,
     draw_visits,
 )
-from ctc_imaging.simulation.settings import SETTINGS, Setting
-from ctc_imaging.simulation.slide import setting_named, simulate_with, write_image, write_truth
+from ctc_imaging.simulation.placement import MAX_COVERED
+from ctc_imaging.simulation.settings import Setting
+from ctc_imaging.simulation.slide import check_options, setting_named, simulate_with, write_image, write_truth
 
 BLOOD_VOLUME_ML = 5.0
 PIXEL_SIZE_UM = 0.5
@@ -54,6 +55,7 @@ COVARIATES = ("MVI", "AFP", "BCLC", "size_cm")
 
 _WHERE = "simulate cohort"
 _BATCH = "B1"
+_UNLIMITED = np.iinfo(np.int64).max
 _PATIENTS_FOR_BAD_SLIDE = 8
 Progress = Callable[[int, int], None]
 
@@ -131,15 +133,18 @@ def simulate_cohort(
         If an option has no meaning.
     """
     chosen = setting_named(setting, _WHERE)
-    if min(patients, workers) < 1 or min(leukocytes, seed) < 0:
-        raise ConfigError(_WHERE, "a number of patients, workers or cells has no meaning", "use 1 or more")
+    if min(patients, workers) < 1:
+        raise ConfigError(_WHERE, "there are no patients or no workers", "use 1 or more")
+    check_options(_WHERE, shape_px, 0, leukocytes, seed, PIXEL_SIZE_UM)
+    room = _UNLIMITED if tables_only else ctcs_that_fit(shape_px, leukocytes, chosen)
     out = Path(out)
     rngs = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(6)]
     people = draw_patients(patients, rngs[0])
     follow_up = draw_follow_up(people, rngs[1])
     visits = draw_visits(people, follow_up, rngs[2])
-    visits["ctc"] = draw_counts(visits["true_burden"].to_numpy(), BLOOD_VOLUME_ML, rngs[3])
-    samples = _samples(people, visits, controls, rngs[4])
+    counts = draw_counts(visits["true_burden"].to_numpy(), BLOOD_VOLUME_ML, rngs[3])
+    visits["ctc"] = np.minimum(counts, room)
+    samples = _samples(people, visits, rngs[4], spiked=int(min(SPIKED_CELLS, room)) if controls else None)
     slides = _slides(samples, patients, tables_only, rngs[5])
     _write_tables(out, people, follow_up, visits, slides)
     if tables_only:
@@ -148,8 +153,26 @@ def simulate_cohort(
         _run(_jobs(slides, chosen, shape_px, leukocytes, seed, out), workers, progress)
 
 
-def _samples(people: pd.DataFrame, visits: pd.DataFrame, controls: bool, rng: np.random.Generator) -> pd.DataFrame:
-    """One row a blood sample drawn, controls last, with the CTCs truly in it."""
+def ctcs_that_fit(shape_px: tuple[int, int], leukocytes: int, setting: Setting) -> int:
+    """How many CTCs a slide has room for beside its leukocytes; the largest counts are cut to this.
+
+    Raises
+    ------
+    ConfigError
+        If not even the leukocytes fit.
+    """
+    covered_um2 = MAX_COVERED * shape_px[0] * shape_px[1] * PIXEL_SIZE_UM**2
+    mean, sd = setting.leukocyte_diameter_um
+    # A tenth more, for naked nuclei and for slides whose cells happen to be large.
+    room_um2 = covered_um2 / 1.1 - leukocytes * np.pi / 4 * (mean**2 + sd**2)
+    if room_um2 < 0:
+        fault = f"{leukocytes} leukocytes don't fit on a slide of {shape_px[0]}x{shape_px[1]} px"
+        raise ConfigError(_WHERE, fault, "take fewer of them or a larger shape")
+    return int(room_um2 / (np.pi / 4 * setting.ctc_diameter_um.median**2 * 1.2))
+
+
+def _samples(people: pd.DataFrame, visits: pd.DataFrame, rng: np.random.Generator, spiked: int | None) -> pd.DataFrame:
+    """One row a blood sample drawn, with the CTCs truly in it; controls last, if any cells are to be spiked."""
     done = visits[visits["done"]]
     who = people.iloc[done["patient"]]
     dates = _dates(who["surgery_date"], done["day"])
@@ -164,9 +187,9 @@ def _samples(people: pd.DataFrame, visits: pd.DataFrame, controls: bool, rng: np
             "ctc": done["ctc"].to_numpy(),
         }
     )
-    if controls:
-        found = int(rng.binomial(SPIKED_CELLS, RECOVERY))
-        rows = [("blank", "", 0), ("donor", "", 0), ("spiked", str(SPIKED_CELLS), found)]
+    if spiked is not None:
+        found = int(rng.binomial(spiked, RECOVERY))
+        rows = [("blank", "", 0), ("donor", "", 0), ("spiked", str(spiked), found)]
         extra = [(f"control-{kind}", "", min(dates), kind, spiked, ctc) for kind, spiked, ctc in rows]
         samples = pd.concat([samples, pd.DataFrame(extra, columns=samples.columns)], ignore_index=True)
     return samples.assign(blood_volume_ml=BLOOD_VOLUME_ML)
@@ -190,8 +213,8 @@ def _slides(samples: pd.DataFrame, patients: int, plain: bool, rng: np.random.Ge
     second = slides.loc[pooled].copy()
     second["ctc"] = int(rng.binomial(second["ctc"], 0.5))
     second["slide_id"], second["glass"] = f"{second['sample_id']}-2", len(samples)
-    slides.loc[pooled, "ctc"] -= second["ctc"]
-    slides.loc[pooled, "volume_on_slide_ml"] = second["volume_on_slide_ml"] = BLOOD_VOLUME_ML / 2
+    second["volume_on_slide_ml"] = BLOOD_VOLUME_ML / 2
+    slides.loc[pooled, ["ctc", "volume_on_slide_ml"]] = samples["ctc"][pooled] - second["ctc"], BLOOD_VOLUME_ML / 2
     again = slides.loc[rescanned].copy()
     again["rescan_of"], again["slide_id"], again["scan"] = again["slide_id"], f"{again['slide_id']}-rescan", 1
     return pd.concat([slides, pd.DataFrame([second, again])], ignore_index=True).sort_values(
@@ -281,16 +304,16 @@ def _jobs(
     bad = replace(setting, focus_offset_um=BAD_FOCUS_UM)
     return [
         _SlideJob(
-            slide_id=row.slide_id,
-            setting=bad if row.bad else setting,
+            slide_id=row["slide_id"],
+            setting=bad if row["bad"] else setting,
             shape_px=shape_px,
-            ctc=int(row.ctc),
+            ctc=int(row["ctc"]),
             leukocytes=leukocytes,
-            seed=int(np.random.SeedSequence([seed, row.glass]).generate_state(1)[0]),
-            scan=int(row.scan),
+            seed=int(np.random.SeedSequence([seed, row["glass"]]).generate_state(1)[0]),
+            scan=int(row["scan"]),
             folder=out,
         )
-        for row in slides.itertuples(index=False)
+        for row in slides.to_dict("records")
     ]
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ctc_imaging.simulation.cells import to_mean
+from ctc_imaging.simulation.cells import Look, to_mean
 from ctc_imaging.simulation.population import MARKERS, expected_count
 from ctc_imaging.simulation.settings import LogNormal, Setting
-from ctc_imaging.simulation.shapes import Grid, Outline, Plane, draw_outline
+from ctc_imaging.simulation.shapes import Grid, Plane, draw_outline
 
 _AGGREGATE_CHANNELS = (1, 2, 3, 4)
 _AGGREGATE_CHANNEL_WEIGHTS = (0.5, 0.25, 0.15, 0.1)
@@ -71,11 +71,10 @@ def _draw_aggregates(count: int, rng: np.random.Generator) -> pd.DataFrame:
     """Clumps of dye, in one channel or in several, often brighter than the camera can tell."""
     table = _empty_rows("dye_aggregate", count)
     table["diameter_um"] = LogNormal(5.0, 0.45).draw_within(count, 1.5, 16.0, rng)
-    for row in range(count):
-        channels = int(rng.choice(_AGGREGATE_CHANNELS, p=_AGGREGATE_CHANNEL_WEIGHTS))
-        brightness = LogNormal(60.0, 0.8).draw(1, rng)[0]
-        for marker in rng.permutation(MARKERS)[:channels]:
-            table.loc[row, f"snr_{marker}"] = brightness * rng.uniform(0.3, 1.0)
+    channels = rng.choice(_AGGREGATE_CHANNELS, count, p=_AGGREGATE_CHANNEL_WEIGHTS)
+    carried = rng.random((count, len(MARKERS))).argsort(axis=1).argsort(axis=1) < channels[:, None]
+    brightness = LogNormal(60.0, 0.8).draw(count, rng)[:, None] * rng.uniform(0.3, 1.0, carried.shape)
+    table[[f"snr_{marker}" for marker in MARKERS]] = np.where(carried, brightness, 0.0)
     return table
 
 
@@ -155,18 +154,13 @@ def scatter(
 
 
 def render_dirt(
-    kind: str,
-    diameter_um: float,
-    snr: dict[str, float],
-    fraction_px: tuple[float, float],
-    pixel_um: float,
-    rng: np.random.Generator,
+    look: Look, fraction_px: tuple[float, float], pixel_um: float, rng: np.random.Generator
 ) -> dict[str, Plane]:
     """Render a piece of dirt in perfect focus; parameters and result as of `render_cell`."""
-    grid = Grid.around(0.75 * diameter_um, fraction_px, pixel_um)
-    form = _FORMS.get(kind, _crumb)(diameter_um, grid, rng)
+    grid = Grid.around(0.75 * look.diameter_um, fraction_px, pixel_um)
+    form = _FORMS.get(look.kind, _crumb)(look.diameter_um, grid, rng)
     inside = (form > 0.1 * form.max(initial=0)).astype(np.float32)
-    return {marker: to_mean(form, inside, level) for marker, level in snr.items() if level > 0}
+    return {marker: to_mean(form, inside, level) for marker, level in look.snr.items() if level > 0}
 
 
 def _crumb(diameter_um: float, grid: Grid, rng: np.random.Generator) -> Plane:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -70,17 +70,15 @@ def lay_fields(shape_px: tuple[int, int], setting: Setting, rng: np.random.Gener
     """
     rows, columns = _cuts(shape_px[0]), _cuts(shape_px[1])
     count = len(rows), len(columns)
-    if setting.focus_field_by_field:
-        errors = rng.uniform(-1, 1, count)
-    else:
-        errors = _drift(rng.uniform(-1, 1, (3, 3)), count)
+    by_field = setting.focus_field_by_field
+    errors = rng.uniform(-1, 1, count) if by_field else _drift(rng.uniform(-1, 1, (3, 3)), count)
     focus = setting.focus_offset_um + setting.focus_error_um * errors
     return [Field(r, c, float(focus[i, j])) for i, r in enumerate(rows) for j, c in enumerate(columns)]
 
 
 def _cuts(length: int) -> list[slice]:
     edges = np.linspace(0, length, -(-length // FIELD_PX) + 1).round().astype(int)
-    return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(int(a), int(b)) for a, b in pairwise(edges)]
 
 
 def _drift(knots: NDArray[np.float64], count: tuple[int, int]) -> NDArray[np.float64]:
@@ -94,7 +92,7 @@ def _drift(knots: NDArray[np.float64], count: tuple[int, int]) -> NDArray[np.flo
 
 
 def illumination(shape: tuple[int, int], vignetting: float) -> Plane:
-    """Light over a field: 1 at its centre, falling with the square of the distance to 1 - `vignetting` in its corners."""
+    """Light over a field: 1 at its centre, falling with the squared distance to 1 - `vignetting` in the corners."""
     y = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :]
     return 1 - np.float32(vignetting / 2) * (y * y + x * x)
@@ -124,19 +122,30 @@ def _unit(plane: Plane) -> Plane:
 
 def haze_at(haze: Plane, y_px: NDArray[np.float64], x_px: NDArray[np.float64]) -> NDArray[np.float32]:
     """Read a coarse haze plane at pixel positions, bilinearly."""
-    y, x = (np.asarray(v, np.float32)[None] / np.float32(_HAZE_STEP_PX) for v in (y_px, x_px))
-    return cv2.remap(haze, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+    low_y, weight_y = _between_knots(y_px, haze.shape[0])
+    low_x, weight_x = _between_knots(x_px, haze.shape[1])
+    upper = _mix(haze[low_y, low_x], haze[low_y, low_x + 1], weight_x)
+    lower = _mix(haze[low_y + 1, low_x], haze[low_y + 1, low_x + 1], weight_x)
+    return _mix(upper, lower, weight_y)
 
 
 def enlarge(haze: Plane, field: Field) -> Plane:
     """The haze over one field, pixel by pixel."""
-    step = np.float32(1 / _HAZE_STEP_PX)
-    y = np.arange(field.rows.start, field.rows.stop, dtype=np.float32) * step
-    x = np.arange(field.columns.start, field.columns.stop, dtype=np.float32) * step
-    low_y, low_x = np.minimum(y.astype(np.intp), haze.shape[0] - 2), np.minimum(x.astype(np.intp), haze.shape[1] - 2)
-    weight_y, weight_x = (y - low_y)[:, None], (x - low_x)[None, :]
-    rows = haze[low_y] * (1 - weight_y) + haze[low_y + 1] * weight_y
-    return rows[:, low_x] * (1 - weight_x) + rows[:, low_x + 1] * weight_x
+    low_y, weight_y = _between_knots(np.arange(field.rows.start, field.rows.stop), haze.shape[0])
+    low_x, weight_x = _between_knots(np.arange(field.columns.start, field.columns.stop), haze.shape[1])
+    rows = _mix(haze[low_y], haze[low_y + 1], weight_y[:, None])
+    return _mix(rows[:, low_x], rows[:, low_x + 1], weight_x)
+
+
+def _mix(before: Plane, after: Plane, weight: Plane) -> Plane:
+    return before + (after - before) * weight
+
+
+def _between_knots(at_px: NDArray, knots: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """The knot of the haze before each position, and the weight of the one after it."""
+    steps = at_px / _HAZE_STEP_PX
+    low = np.minimum(steps.astype(np.intp), knots - 2)
+    return low, (steps - low).astype(np.float32)
 
 
 def bleed_matrix(channels: int, fraction: float) -> NDArray[np.float32]:
@@ -230,7 +239,7 @@ def photograph(
     return image
 
 
-def _blurred(signal: NDArray[np.float32], field: Field, sigma_px: float) -> list[Iterator[Plane]] | list[Plane]:
+def _blurred(signal: NDArray[np.float32], field: Field, sigma_px: float) -> list[Plane]:
     """Blur the field with what lies around it, so that fields join without seams."""
     halo = int(np.ceil(4 * sigma_px))
     top, left = max(field.rows.start - halo, 0), max(field.columns.start - halo, 0)

@@ -172,7 +172,8 @@ def draw_recurrence(patients: pd.DataFrame, rng: np.random.Generator, hazard: Ha
 class FollowUp:
     """What the clinic sees of the patients, in days since surgery; NaN where it sees none.
 
-    `site` is where the recurrence was found; `imaging` has one row a scan: `patient` (row number), `day`, `modality`, `result`.
+    `site` is where the recurrence was found; `imaging` has one row a scan: `patient` (row number), `day`,
+    `modality`, `result`.
     """
 
     true_recurrence: Days
@@ -204,10 +205,7 @@ def draw_follow_up(patients: pd.DataFrame, rng: np.random.Generator) -> FollowUp
     last = np.minimum(closing, 60 + rng.exponential(365.25 / 0.03, count)).round()
     died = death <= last
     last_contact = np.where(died, death, last)
-    scans = [_draw_scans(float(t), float(end), rng) for t, end in zip(true_recurrence, last_contact, strict=True)]
-    imaging = pd.concat(scans, ignore_index=True, keys=None).assign(
-        patient=np.repeat(np.arange(count), [len(scan) for scan in scans])
-    )
+    imaging = _draw_imaging(true_recurrence, last_contact, rng)
     positive = imaging[imaging["result"] == "positive"]
     recurrence = np.full(count, np.nan)
     recurrence[positive["patient"]] = positive["day"]
@@ -215,17 +213,20 @@ def draw_follow_up(patients: pd.DataFrame, rng: np.random.Generator) -> FollowUp
     return FollowUp(true_recurrence, recurrence, np.where(died, death, np.nan), last_contact, site, imaging)
 
 
-def _draw_scans(recurrence: float, last_contact: float, rng: np.random.Generator) -> pd.DataFrame:
+def _draw_imaging(recurrence: Days, last_contact: Days, rng: np.random.Generator) -> pd.DataFrame:
     """Scans every three months for two years, then every six, until one is positive; a few are missed."""
     planned = np.array([*range(90, 721, 90), *range(900, _HORIZON_DAYS, 180)])
-    days = np.round(planned + rng.normal(0, 8, len(planned)))
-    keep = (rng.random(len(days)) >= 0.04) & (days <= last_contact)
-    modality = np.where(rng.random(len(days)) < 0.6, "CT", "MRI")
-    result = np.where(rng.random(len(days)) < 0.02, "equivocal", "negative")
-    scans = pd.DataFrame({"day": days, "modality": modality, "result": result})[keep]
-    found = (scans["day"] >= recurrence).to_numpy()
-    scans.loc[found, "result"] = "positive"
-    return scans.iloc[: int(found.argmax()) + 1] if found.any() else scans
+    shape = len(recurrence), len(planned)
+    days = np.round(planned + rng.normal(0, 8, shape))
+    kept = (rng.random(shape) >= 0.04) & (days <= last_contact[:, None])
+    positive = kept & (days >= recurrence[:, None])
+    kept &= positive.cumsum(axis=1) <= 1
+    kept &= positive | ~np.logical_or.accumulate(positive, axis=1)
+    result = np.where(positive, "positive", np.where(rng.random(shape) < 0.02, "equivocal", "negative"))
+    modality = np.where(rng.random(shape) < 0.6, "CT", "MRI")
+    patient = np.broadcast_to(np.arange(len(recurrence))[:, None], shape)
+    columns = {"patient": patient, "day": days, "modality": modality, "result": result}
+    return pd.DataFrame({name: values[kept] for name, values in columns.items()})
 
 
 def draw_visits(patients: pd.DataFrame, follow_up: FollowUp, rng: np.random.Generator) -> pd.DataFrame:

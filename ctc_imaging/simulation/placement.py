@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from ctc_imaging.errors import ConfigError
 from ctc_imaging.simulation.settings import Setting
 
-MAX_COVERED = 0.40
+MAX_COVERED = 0.33
 """Share of a slide that cells may cover; beyond it they can't be laid out without heavy overlap."""
 
 _CLUSTER_SIZES = (2, 3, 4)
@@ -78,16 +78,13 @@ def draw_groups(cells: pd.DataFrame, setting: Setting, rng: np.random.Generator)
     ctcs = [int(i) for i in rng.permutation(np.flatnonzero(is_ctc))]
     others = [int(i) for i in rng.permutation(np.flatnonzero((cells["kind"] == "leukocyte").to_numpy()))]
     outline_um = 0.47 * cells["diameter_um"].to_numpy()
-    made: list[list[int]] = []
     wanted = setting.ctc_clustered_fraction * len(ctcs) / float(np.dot(_CLUSTER_SIZES, _CLUSTER_WEIGHTS))
     for size in _cluster_sizes(wanted, rng):
         if size <= len(ctcs):
-            made.append([ctcs.pop() for _ in range(size)])
+            groups.join([ctcs.pop() for _ in range(size)], outline_um, rng)
     for size in _cluster_sizes(setting.ctc_leukocyte_cluster_fraction * is_ctc.sum(), rng):
         if ctcs and len(others) >= size - 1:
-            made.append([ctcs.pop(), *(others.pop() for _ in range(size - 1))])
-    for members in made:
-        groups.join(members, outline_um, rng)
+            groups.join([ctcs.pop(), *(others.pop() for _ in range(size - 1))], outline_um, rng)
     _crowd(groups, [int(i) for i in rng.permutation(ctcs + others)], cells, setting, rng)
     _number_clusters(groups, is_ctc)
     return groups

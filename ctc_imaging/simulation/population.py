@@ -15,6 +15,9 @@ MARKERS = ("dapi", "ck", "vim", "cd45")
 POSITIVE_SNR = 3.0
 """A CTC is positive for a marker when its true SNR reaches this."""
 
+PHENOTYPES = ("epithelial", "hybrid", "mesenchymal", "undetermined")
+"""Names of a CTC's phenotypes."""
+
 _CONTINUUM_BETA = (0.7, 1.0)
 _CK_SCORE_ON_CONTINUUM = -0.4
 
@@ -109,7 +112,7 @@ def _draw_leukocytes(setting: Setting, count: int, rng: np.random.Generator) -> 
 def expected_count(per_thousand: float, leukocytes: int, rng: np.random.Generator) -> int:
     """How many objects a rate per 1,000 leukocytes makes: the whole part, and Poisson for the rest."""
     expected = per_thousand * leukocytes / 1000
-    return min(int(expected) + int(rng.poisson(expected % 1)), max(leukocytes, int(expected) + 1))
+    return int(expected) + int(rng.poisson(expected % 1))
 
 
 def phenotypes(ck_snr: NDArray[np.float64], vimentin_snr: NDArray[np.float64]) -> NDArray[np.str_]:

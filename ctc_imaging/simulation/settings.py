@@ -40,6 +40,10 @@ class LogNormal:
         return self.at(ndtri(rng.uniform(edges[0], edges[1], count)))
 
 
+_CTC_CK_SNR = LogNormal.from_fifth_centile(12.0, 5.0)
+_LEUKOCYTE_CD45_SNR = LogNormal.from_fifth_centile(10.0, 3.0)
+
+
 @dataclass(frozen=True)
 class Setting:
     """Everything that is pinned about a simulated slide.
@@ -51,11 +55,11 @@ class Setting:
     name: str
     meaning: str
     nucleus_snr: LogNormal = LogNormal(30.0, 0.3)
-    ctc_ck_snr: LogNormal = LogNormal.from_fifth_centile(12.0, 5.0)
+    ctc_ck_snr: LogNormal = _CTC_CK_SNR
     ctc_ck_max_snr: float | None = None
     ctc_vimentin_snr: LogNormal = LogNormal(14.0, 0.4)
     ctc_all_mesenchymal: bool = False
-    leukocyte_cd45_snr: LogNormal = LogNormal.from_fifth_centile(10.0, 3.0)
+    leukocyte_cd45_snr: LogNormal = _LEUKOCYTE_CD45_SNR
     leukocyte_vimentin_snr: LogNormal = LogNormal(6.0, 0.4)
     nonspecific_ck_snr: LogNormal = LogNormal(6.0, 0.2)
     snr_factor: float = 1.0

@@ -62,7 +62,7 @@ class Outline:
         if self.aspect != 1.0:
             stretch = np.float32(np.sqrt(self.aspect))
             z = z.real / stretch + np.complex64(1j) * (z.imag * stretch)
-        distance = np.abs(z)
+        distance: Plane = np.abs(z)
         if not self.wobble:
             return distance / np.float32(self.radius_um)
         return distance / (np.float32(self._base_radius_um) * self._relative_radius(z, distance))
@@ -117,6 +117,13 @@ def filaments(pixel_um: float, spacing_um: float = 0.9) -> Plane:
     """A sheet of crossing bright threads with mean 1."""
     threads = sum(np.exp(-((_smooth_noise(k, spacing_um / pixel_um) / 0.3) ** 2)) for k in (1, 2))
     return (threads / threads.mean()).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def dots(pixel_um: float) -> Plane:
+    """A sheet of bright dots with mean 1."""
+    spots = np.maximum(chromatin(pixel_um), 0)
+    return (spots / spots.mean()).astype(np.float32)
 
 
 def window(sheet: Plane, shape: tuple[int, int], rng: np.random.Generator) -> Plane:

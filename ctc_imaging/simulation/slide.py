@@ -17,7 +17,7 @@ from ctc_imaging.files import atomic_path, write_csv
 from ctc_imaging.panel import load_panel
 from ctc_imaging.simulation import dirt, optics
 from ctc_imaging.simulation.cells import Look, render_cell
-from ctc_imaging.simulation.placement import Groups, draw_groups, place
+from ctc_imaging.simulation.placement import draw_groups, place
 from ctc_imaging.simulation.population import MARKERS, draw_cells, phenotypes
 from ctc_imaging.simulation.settings import SETTINGS, Setting
 from ctc_imaging.simulation.shapes import Plane
@@ -117,7 +117,7 @@ def simulate_with(
 
     Other parameters, result and errors as of `simulate_slide`.
     """
-    _check(shape_px, ctc, leukocytes, seed, pixel_size_um)
+    check_options(_WHERE, shape_px, ctc, leukocytes, seed, pixel_size_um)
     shorts = _markers_of(panel)
     who, where, look = np.random.SeedSequence(seed).spawn(3)
     focus, haze_seed, noise = np.random.SeedSequence([seed, 1 + scan]).spawn(3)
@@ -136,14 +136,17 @@ def simulate_with(
     return SimulatedSlide(image, _truth(objects, shorts, pixel_size_um), pixel_size_um, names)
 
 
-def _check(shape_px: tuple[int, int], ctc: int, leukocytes: int, seed: int, pixel_size_um: float) -> None:
+def check_options(
+    where: str, shape_px: tuple[int, int], ctc: int, leukocytes: int, seed: int, pixel_size_um: float
+) -> None:
+    """Raise ConfigError, naming `where`, if the size, a count, the seed or the scale has no meaning."""
     if len(shape_px) != 2 or min(shape_px) < _SMALLEST_SIDE_PX:
         fault = f"a slide of shape {'x'.join(str(side) for side in shape_px)} px can't be simulated"
-        raise ConfigError(_WHERE, fault, f"give rows and columns, each at least {_SMALLEST_SIDE_PX}")
+        raise ConfigError(where, fault, f"give rows and columns, each at least {_SMALLEST_SIDE_PX}")
     if min(ctc, leukocytes, seed) < 0:
-        raise ConfigError(_WHERE, "a count or the seed is negative", "use 0 or more")
+        raise ConfigError(where, "a count or the seed is negative", "use 0 or more")
     if not 0.1 <= pixel_size_um <= 2.0:
-        raise ConfigError(_WHERE, f"{pixel_size_um} µm per pixel shows no cells", "use 0.1 to 2 µm")
+        raise ConfigError(where, f"{pixel_size_um} µm per pixel shows no cells", "use 0.1 to 2 µm")
 
 
 def _markers_of(panel: str) -> tuple[str, ...]:
@@ -201,15 +204,19 @@ def _render(
     objects: pd.DataFrame, pixel_um: float, rng: np.random.Generator
 ) -> Iterator[tuple[int, int, dict[str, Plane]]]:
     """Render every object, giving its patch's top left pixel and its stains in SNR."""
-    for row in objects.itertuples(index=False):
-        snr = {marker: getattr(row, f"snr_{marker}") for marker in MARKERS}
-        middle = round(row.y_px), round(row.x_px)
-        fraction = row.y_px - middle[0], row.x_px - middle[1]
-        if row.kind in _CELL_KINDS:
-            look = Look(row.kind, row.diameter_um, row.nucleus, row.nucleus_ratio, row.dying, snr)
-            stains = render_cell(look, fraction, pixel_um, rng)
-        else:
-            stains = dirt.render_dirt(row.kind, row.diameter_um, snr, fraction, pixel_um, rng)
+    for row in objects.to_dict("records"):
+        look = Look(
+            kind=row["kind"],
+            diameter_um=row["diameter_um"],
+            nucleus=row["nucleus"],
+            nucleus_ratio=row["nucleus_ratio"],
+            dying=row["dying"],
+            snr={marker: row[f"snr_{marker}"] for marker in MARKERS},
+        )
+        middle = round(row["y_px"]), round(row["x_px"])
+        fraction = row["y_px"] - middle[0], row["x_px"] - middle[1]
+        render = render_cell if look.kind in _CELL_KINDS else dirt.render_dirt
+        stains = render(look, fraction, pixel_um, rng)
         half = next(iter(stains.values())).shape[0] // 2 if stains else 0
         yield middle[0] - half, middle[1] - half, stains
 

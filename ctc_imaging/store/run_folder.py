@@ -20,7 +20,17 @@ from ctc_imaging.store.lock import locked
 SCHEMA_VERSION = 1
 SLIDE_PARTS = ("cells.parquet", "labels.ome.zarr", "crops.zarr", "quality.json", "overview.png")
 # What may lie in a folder in which a run was started but not yet described by run.json.
-_OWN = ("run.log", "tables", "slides", "survival", ".lock", "ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm")
+_OWN = (
+    "run.log",
+    "tables",
+    "slides",
+    "survival",
+    ".survival.partial",
+    ".lock",
+    "ledger.sqlite",
+    "ledger.sqlite-wal",
+    "ledger.sqlite-shm",
+)
 _ELSEWHERE = "use another --out, or --force to compute everything anew"
 
 

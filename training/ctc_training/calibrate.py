@@ -48,9 +48,7 @@ def fit_calibration(logits: np.ndarray, target: np.ndarray) -> Calibration:
     return Calibration(round(temperature, 6), (round(float(bias[0]), 6), round(float(bias[1]), 6), 0.0))
 
 
-def choose_thresholds(
-    p_ctc: np.ndarray, target: np.ndarray, leukocytes: int, ctc: int
-) -> Thresholds:
+def choose_thresholds(p_ctc: np.ndarray, target: np.ndarray, leukocytes: int, ctc: int) -> Thresholds:
     """Choose the thresholds for CTCs on held-out slides.
 
     The threshold for a CTC lies half-way (in log-odds) between the lowest with at most

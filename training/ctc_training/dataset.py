@@ -85,10 +85,6 @@ class CropSet:
     def __len__(self) -> int:
         return len(self.target)
 
-    def of_setting(self, setting: str) -> np.ndarray:
-        """Rows that come from slides of a setting, as booleans."""
-        return np.char.startswith(self.source.astype(str), f"{setting}/")
-
 
 @dataclass(frozen=True)
 class ArraySlide:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import beta
+from scipy.stats import beta, chi2
 
 from ctc_imaging.classification.calling import decide
 from ctc_imaging.classification.classes import CLASSES, INDETERMINATE
 from ctc_imaging.classification.crops import CropBatch
-from ctc_imaging.classification.model import BATCH, Classifier
+from ctc_imaging.classification.model import BATCH, DECIMALS, Classifier
 from ctc_training.calibrate import PER, threshold_for
-from ctc_training.dataset import CropSet
+from ctc_training.dataset import CropSet, Recipe, simulated_crops
 
 FALSE_PER = (1, 10, 100)
 """False CTCs per 100,000 leukocytes at which sensitivity is told."""
@@ -21,56 +25,93 @@ BINS = 15
 """Bins of the expected calibration error (Guo 2017, ICML 70:1321)."""
 
 
-def evaluate(classifier: Classifier, crops: CropSet) -> dict[str, Any]:
-    """Measure a classifier on labelled crops, altogether and by source.
+@dataclass(frozen=True)
+class Outputs:
+    """A network's outputs on all segmented cells of some slides, with their truth.
+
+    Attributes
+    ----------
+    logits : ndarray of float32, shape (n, 3)
+    target : ndarray of int64, shape (n,)
+    setting : ndarray of str, shape (n,)
+        Of the slide each cell is from.
+    kind : ndarray of str, shape (n,)
+        See `CropSet`.
+    truth : dict
+        Per setting the number of true `ctc` and `leukocyte` cells, segmented or not.
+    """
+
+    logits: np.ndarray
+    target: np.ndarray
+    setting: np.ndarray
+    kind: np.ndarray
+    truth: dict[str, Counter[str]]
+
+    def counts(self, setting: str | None = None) -> Counter[str]:
+        """True cells on all slides, or on those of one setting."""
+        return self.truth[setting] if setting else sum(self.truth.values(), Counter())
+
+
+def outputs_on(classifier: Classifier, recipes: Iterable[Recipe], cache: Path | None = None) -> Outputs:
+    """Run a classifier's network over simulated slides, one in memory at a time.
 
     Parameters
     ----------
     classifier : Classifier
-    crops : CropSet
-        All segmented cells of some slides: a CTC that was never segmented counts as missed.
+    recipes : iterable of Recipe
+    cache : Path, optional
+        See `simulated_crops`.
+    """
+    logits, target, setting, kind = [np.empty((0, 3), np.float32)], [np.empty(0, np.int64)], [], []
+    truth: dict[str, Counter[str]] = {}
+    for recipe in recipes:
+        crops = simulated_crops([recipe], cache)
+        logits.append(logits_of(classifier, crops))
+        target.append(crops.target)
+        kind.append(crops.kind)
+        setting.append(np.full(len(crops), recipe.setting))
+        truth.setdefault(recipe.setting, Counter()).update(crops.truth[recipe.source])
+    return Outputs(np.concatenate(logits), np.concatenate(target), np.concatenate(setting), np.concatenate(kind), truth)
+
+
+def logits_of(classifier: Classifier, crops: CropSet) -> np.ndarray:
+    """Class logits (n, 3) of the crops of one panel."""
+    parts = [np.empty((0, 3), np.float32)]
+    for start in range(0, len(crops), BATCH):
+        rows = slice(start, start + BATCH)
+        batch = CropBatch(
+            cell_ids=np.arange(len(crops.target[rows])),
+            roles=crops.roles[rows].astype(np.float32),
+            present=crops.present[start],
+            masks=crops.masks[rows].astype(np.float32) / 255,
+        )
+        parts.append(classifier.raw(batch)[0])
+    return np.concatenate(parts)
+
+
+def evaluate(classifier: Classifier, outputs: Outputs) -> dict[str, Any]:
+    """Measure a classifier, altogether and by source.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    outputs : Outputs
+        Of its own network; a CTC that was never segmented counts as missed.
 
     Returns
     -------
     dict
         The figures of `figures` over all slides, and `by_source`, the same for each setting.
     """
-    p = predict(classifier, crops)
-    by_source = {
-        setting: figures(classifier, p[rows], crops.target[rows], true_counts(crops, setting))
-        for setting in settings_of(crops)
-        for rows in [crops.of_setting(setting)]
-    }
-    return {**figures(classifier, p, crops.target, true_counts(crops)), "by_source": by_source}
+    p = classifier.calibration.probabilities(outputs.logits).round(DECIMALS)
+    by_source = {}
+    for setting in outputs.truth:
+        rows = outputs.setting == setting
+        by_source[setting] = figures(classifier, p[rows], outputs.target[rows], outputs.counts(setting))
+    return {**figures(classifier, p, outputs.target, outputs.counts()), "by_source": by_source}
 
 
-def predict(classifier: Classifier, crops: CropSet) -> np.ndarray:
-    """Class probabilities of labelled crops, float64 of shape (n, 3)."""
-    return classifier.calibration.probabilities(raw_logits(classifier, crops)).round(6)
-
-
-def raw_logits(classifier: Classifier, crops: CropSet) -> np.ndarray:
-    """Class logits of labelled crops, float32 of shape (n, 3)."""
-    logits = np.empty((len(crops), len(CLASSES)), np.float32)
-    # Slide by slide, for one batch has one panel.
-    for source in crops.truth:
-        rows = np.flatnonzero(crops.source == source)
-        for part in np.array_split(rows, range(BATCH, len(rows), BATCH)):
-            logits[part] = classifier.raw(batch_of(crops, part))[0]
-    return logits
-
-
-def batch_of(crops: CropSet, rows: np.ndarray) -> CropBatch:
-    """Return some rows of one slide as the classifier takes them."""
-    return CropBatch(
-        cell_ids=rows,
-        roles=crops.roles[rows].astype(np.float32),
-        present=crops.present[rows].max(axis=0, initial=0),
-        masks=crops.masks[rows].astype(np.float32) / 255,
-    )
-
-
-def figures(classifier: Classifier, p: np.ndarray, target: np.ndarray, truth: dict[str, int]) -> dict[str, Any]:
+def figures(classifier: Classifier, p: np.ndarray, target: np.ndarray, truth: Mapping[str, int]) -> dict[str, Any]:
     """Tell sensitivity, false CTCs, calibration and coverage.
 
     Parameters
@@ -79,7 +120,7 @@ def figures(classifier: Classifier, p: np.ndarray, target: np.ndarray, truth: di
         For its thresholds.
     p : ndarray of float64, shape (n, 3)
     target : ndarray of int, shape (n,)
-    truth : dict
+    truth : mapping
         Numbers of true `ctc` and `leukocyte`.
 
     Returns
@@ -132,22 +173,9 @@ def proportion(count: int, total: int) -> dict[str, float | None]:
 
 def poisson_rate(count: int, leukocytes: int) -> dict[str, float | None]:
     """False calls per 100,000 leukocytes with exact 95 % limits (Garwood 1936); all None of nothing."""
-    from scipy.stats import chi2
-
     if leukocytes == 0:
         return {"value": None, "low": None, "high": None}
     low = chi2.ppf(0.025, 2 * count) / 2 if count > 0 else 0.0
     high = chi2.ppf(0.975, 2 * count + 2) / 2
     per = PER / leukocytes
     return {"value": round(count * per, 3), "low": round(float(low) * per, 3), "high": round(float(high) * per, 3)}
-
-
-def true_counts(crops: CropSet, setting: str | None = None) -> dict[str, int]:
-    """Numbers of true CTCs and leukocytes on all slides, or on those of one setting."""
-    chosen = [n for source, n in crops.truth.items() if setting is None or source.startswith(f"{setting}/")]
-    return {name: sum(counts[name] for counts in chosen) for name in ("ctc", "leukocyte")}
-
-
-def settings_of(crops: CropSet) -> list[str]:
-    """Settings of the slides, in the order of first appearance."""
-    return list(dict.fromkeys(source.split("/")[0] for source in crops.truth))

@@ -89,10 +89,10 @@ def train_network(
         for epoch in range(1, schedule.epochs + 1):
             drawn = torch.multinomial(weights, schedule.crops_per_epoch, replacement=True, generator=generator)
             losses = []
-            for rows in drawn.split(schedule.batch):
+            for rows in torch.split(drawn, schedule.batch):
                 loss = training_loss(network, augment(sample_of(crops, rows.numpy()), generator))
                 optimiser.zero_grad()
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimiser.step()
                 rate.step()
                 losses.append(loss.item())

@@ -1,0 +1,128 @@
+"""What the viewer shows of the run under review: one slide at a time, and where on it the current cell lies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from napari.layers import Layer
+
+from napari_ctc.layers import CALL_COLOURS, CELLS, UNITS, SlideView, dress, open_view, slide_layers
+
+if TYPE_CHECKING:
+    import napari
+
+    from ctc_imaging.store.ledger import Review
+    from ctc_imaging.store.run_folder import RunFolder
+    from napari_ctc.queue import Cell
+
+CURRENT = "Current cell"
+# The side of the square around the current cell is that of a crop.
+_SQUARE_UM = 24.0
+_ZOOM_PX_PER_UM = 8.0
+
+
+class Scene:
+    """The layers of a run under review.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    run : RunFolder
+    blinded : bool
+        Show nothing that tells a call.
+    """
+
+    def __init__(self, viewer: napari.Viewer, run: RunFolder, blinded: bool) -> None:
+        self._view: SlideView | None = None
+        self._viewer = viewer
+        self._run = run
+        self._blinded = blinded
+        self._layers: list[Layer] = []
+
+    @property
+    def slide(self) -> SlideView:
+        """The slide that is shown.
+
+        Raises
+        ------
+        LookupError
+            If nothing has been shown yet.
+        """
+        if self._view is None:
+            raise LookupError("no slide is shown")
+        return self._view
+
+    def show(self, cell: Cell) -> bool:
+        """Go to a cell, opening its slide where another one is shown.
+
+        Returns
+        -------
+        bool
+            Whether the slide was changed.
+
+        Raises
+        ------
+        CtcImagingError
+            If the slide has no results.
+        """
+        changed = self._view is None or self._view.slide_id != cell.slide_id
+        if changed:
+            self._open(cell.slide_id)
+        self._viewer.camera.center = (cell.y_um, cell.x_um)
+        self._viewer.layers[CURRENT].data = np.array([[cell.y_um, cell.x_um]])
+        return changed
+
+    def recolour(self, row: Review | None) -> None:
+        """Give a cell of the slide the colour of its new call; a blinded reader's cells keep theirs."""
+        if self._blinded or row is None or self._view is None or row.slide_id != self._view.slide_id:
+            return
+        layer = self._viewer.layers[CELLS]
+        colours = np.array(layer.border_color)
+        colours[layer.metadata["cell_id"] == row.cell_id] = _rgba(CALL_COLOURS[row.call])
+        layer.border_color = colours
+
+    def clear(self) -> None:
+        """Remove the layers."""
+        for layer in self._layers:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+        self._layers = []
+        self._view = None
+
+    def _open(self, slide_id: str) -> None:
+        view = open_view(self._run, slide_id)
+        first = self._view is None
+        zoom = self._viewer.camera.zoom
+        shown = {layer.name: layer.visible for layer in self._layers}
+        self.clear()
+        self._view = view
+        for data, metadata, kind in slide_layers(self._run, view, self._blinded):
+            # A marker that the reader has switched off stays off on the next slide.
+            metadata["visible"] = shown.get(metadata["name"], metadata.get("visible", True))
+            self._add(Layer.create(data, metadata, kind))
+        self._add(_current_cell())
+        self._viewer.layers.selection.clear()
+        self._viewer.camera.zoom = _ZOOM_PX_PER_UM if first else zoom
+        self._viewer.scale_bar.visible = True
+
+    def _add(self, layer: Layer) -> None:
+        self._layers.append(self._viewer.add_layer(layer))
+        dress(layer)
+
+
+def _current_cell() -> Layer:
+    metadata = {
+        "name": CURRENT,
+        "units": UNITS,
+        "symbol": "square",
+        "size": _SQUARE_UM,
+        "face_color": "transparent",
+        "border_color": "white",
+        "border_width": 0.03,
+    }
+    return Layer.create(np.zeros((1, 2)), metadata, "points")
+
+
+def _rgba(colour: str) -> list[float]:
+    return [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)] + [1.0]

@@ -1,0 +1,100 @@
+"""The commands that make and measure models: train, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ctc_imaging.cli import options
+from ctc_imaging.cli.output import note, result
+
+EPOCHS = 12
+
+
+def register(app: options.App) -> None:
+    """Add the commands to the command line."""
+    app.command(epilog="Example: ctc-imaging train --out models/mine --data training-data --seed 0")(train)
+    app.command(epilog="Example: ctc-imaging evaluate --model default --settings standard,dense --slides 2")(evaluate)
+
+
+def train(
+    out: Path = Path("trained"),
+    data: Path | None = None,
+    epochs: int = EPOCHS,
+    small: bool = False,
+    seed: options.Seed = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Train a model on simulated slides and write it to the folder --out, named after it.
+
+    --data keeps the simulated crops for another time (about 9 GB), --epochs is how long to learn, and
+    --small uses a few small slides, which proves the way and makes no useful model.
+    """
+    from ctc_training.build import make_model
+    from ctc_training.plan import full_plan, small_plan
+    from ctc_training.train import Schedule
+
+    _at_least("--epochs", epochs, 1)
+    plan = small_plan(seed or 0) if small else full_plan(seed or 0)
+    schedule = Schedule(epochs=epochs, seed=seed or 0, **({"crops_per_epoch": 1024} if small else {}))
+    classifier = make_model(out, plan, schedule, data, note)
+    facts = {"model": classifier.name, "folder": str(out), "hash": classifier.hash}
+    result(facts, f"model {classifier.name} ({classifier.hash[:12]})\n{out}", as_json)
+
+
+def evaluate(
+    model: options.Model = None,
+    settings: str = "standard",
+    slides: int = 2,
+    data: Path | None = None,
+    seed: options.Seed = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure a model on simulated slides that it has never seen.
+
+    --settings are the simulator's, parted by commas, or all; --slides is how many of each, of 9,000
+    leukocytes and 50 CTCs; --data keeps the crops for another time. A model that was trained with
+    --seed N has seen the slides of other purposes of this seed only, so keep to it.
+    """
+    from ctc_imaging.classification import load_model
+    from ctc_training.evaluate import evaluate as measure
+    from ctc_training.evaluate import outputs_on
+    from ctc_training.plan import test_slides
+
+    _at_least("--slides", slides, 1)
+    recipes = test_slides(seed or 0, dict.fromkeys(_settings(settings), slides))
+    classifier = load_model(model or "default")
+    figures = {
+        "model": classifier.name,
+        "hash": classifier.hash,
+        "data": "simulated",
+        **measure(classifier, outputs_on(classifier, recipes, data)),
+    }
+    result(figures, "\n".join(_lines(figures)), as_json)
+
+
+def _settings(text: str) -> list[str]:
+    from ctc_imaging.errors import ConfigError
+    from ctc_imaging.simulation import SETTINGS
+
+    names = list(SETTINGS) if text == "all" else [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in SETTINGS]
+    if unknown:
+        raise ConfigError("--settings", f"no setting is called {unknown[0]!r}", f"use all, or of {', '.join(SETTINGS)}")
+    return names
+
+
+def _at_least(option: str, value: int, least: int) -> None:
+    from ctc_imaging.errors import ConfigError
+
+    if value < least:
+        raise ConfigError(option, f"{value} is too few", f"use {least} or more")
+
+
+def _lines(figures: dict[str, Any]) -> list[str]:
+    rows = {**figures["by_source"], "all": figures}
+    return [f"model {figures['model']} on simulated slides"] + [
+        f"{source}: {row['sensitivity']['value']:.1%} of {row['ctc']} CTCs found, "
+        f"{row['false_ctc']} false CTCs among {row['leukocytes']} leukocytes"
+        for source, row in rows.items()
+    ]

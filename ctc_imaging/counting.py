@@ -111,7 +111,7 @@ def slide_row(
         The slide as the cohort table has it.
     cells : DataFrame or None
         Columns of cells.parquet with final `call`, `phenotype` and clusters (also after review), and,
-        where they apply, `assessed` (bool), `machine_call`, `reviewed` (bool), `reader` (str) and `at_edge`
+        where they apply, `assessed` (bool), `machine_call`, `reviewed` (bool), `reader` (str) and `edges`
         (the sides of the scan a cell touches, joined by ``+``). None where the slide isn't done.
     quality : mapping or None
         `assessable`, `assessed_fraction`, `reasons`; a slide without it isn't assessable.
@@ -217,7 +217,7 @@ def _empty_row(entry: SlideEntry) -> dict[str, Any]:
 
 
 def _count_cells(cells: pd.DataFrame) -> dict[str, Any]:
-    counted = _assessed(cells) & ~_text(cells, "at_edge").str.contains("bottom|right")
+    counted = _assessed(cells) & ~_text(cells, "edges").str.contains("bottom|right")
     call = _text(cells, "call")
     is_ctc = counted & (call == "ctc")
     phenotypes = _text(cells, "phenotype")[is_ctc].value_counts()

@@ -79,8 +79,9 @@ class _Lines:
         elif tally.left and now - self._last < _LINE_EVERY_SECONDS:
             return
         self._last = now
-        ended = f"{tally.done + tally.failed} of {tally.total} {self._what}, {tally.failed} failed"
-        self._stream.write(f"{ended}{self._time_left(tally, now)}\n")
+        failed = f", {tally.failed} failed" if tally.failed else ""
+        ended = f"{tally.done + tally.failed} of {tally.total} {self._what}"
+        self._stream.write(f"{ended}{failed}{self._time_left(tally, now)}\n")
         self._stream.flush()
 
     def _time_left(self, tally: Tally, now: float) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import zarr
 
-from ctc_imaging.clinical import Schedule, Visit
+from ctc_imaging.clinical import Schedule, Visit, load_clinical
 from ctc_imaging.counting import COUNT_COLUMNS, poisson_limits
 from ctc_imaging.panel import Panel, load_panel
 from ctc_imaging.timeline import build_timeline
@@ -62,10 +62,11 @@ def write_run(
     table = pd.DataFrame([*samples, *([] if fail_all else [blank])])
     table.reindex(columns=SLIDES).to_csv(folder / "slides.csv", index=False)
     table.reindex(columns=COUNTS).to_csv(folder / "counts.csv", index=False)
-    (folder / "tables").mkdir()
+    known = None
     if clinical:
+        (folder / "tables").mkdir()
         _clinical(patients).to_csv(folder / "tables" / "clinical.csv", index=False)
-    known = _clinical(patients) if clinical else None
+        known = load_clinical(folder / "tables" / "clinical.csv")
     counts = table.reindex(columns=COUNTS)
     build_timeline(counts, known, SCHEDULE, chosen.cutoff).to_csv(folder / "timeline.csv", index=False)
     for row in table[table["state"] == "done"].to_dict("records"):

@@ -43,7 +43,7 @@ def entry(slide_id="s1", sample_id="t1", volume_ml=2.5, rescan_of=None, kind="pa
 
 def cells(*calls, **columns):
     count = len(calls)
-    table = {"call": calls, "phenotype": [""] * count, "at_edge": [""] * count, "cluster_id": [0] * count}
+    table = {"call": calls, "phenotype": [""] * count, "edges": [""] * count, "cluster_id": [0] * count}
     return pd.DataFrame({**table, "cluster_kind": [""] * count, **columns})
 
 
@@ -106,7 +106,7 @@ def test_classes_add_up_to_cells_and_phenotypes_to_ctcs(calls):
 
 def test_two_edges_count_and_two_do_not():
     edges = ["", "top", "left", "top+left", "bottom", "right", "top+right", "left+bottom"]
-    assert slide_row(entry(), cells(*["ctc"] * 8, at_edge=edges), GOOD)["ctc"] == 4
+    assert slide_row(entry(), cells(*["ctc"] * 8, edges=edges), GOOD)["ctc"] == 4
 
 
 @given(
@@ -120,7 +120,7 @@ def test_over_adjoining_fields_each_object_counts_once(cuts, spots):
     for start, stop in pairwise(borders):
         inside = [(first, first + length) for first, length in spots if first < stop and first + length >= start]
         edges = ["+".join(["left"] * (first < start) + ["right"] * (last >= stop)) for first, last in inside]
-        total += slide_row(entry(), cells(*["ctc"] * len(edges), at_edge=edges), GOOD)["ctc"]
+        total += slide_row(entry(), cells(*["ctc"] * len(edges), edges=edges), GOOD)["ctc"]
     assert total == sum(first + length < 100 for first, length in spots)
 
 
@@ -134,7 +134,7 @@ def test_clusters_count_once_and_only_when_whole():
         *["ctc"] * 7,
         cluster_id=pd.array([1, 1, 2, 2, 3, 3, None], dtype="Int64"),
         cluster_kind=["ctc"] * 2 + ["ctc_leukocyte"] * 2 + ["ctc"] * 2 + [None],
-        at_edge=["", "top", "", "", "", "right", ""],
+        edges=["", "top", "", "", "", "right", ""],
     )
     row = slide_row(entry(), found, GOOD)
     assert (row["ctc_clusters"], row["ctc_leukocyte_clusters"]) == (1, 1)

@@ -234,8 +234,8 @@ def photograph(
             seen = enlarge(haze[channel], field) * level
             for weight, plane in zip(bleed[channel], sharp, strict=True):
                 if weight:
-                    seen += weight * plane
-            image[channel, field.rows, field.columns] = sensor.expose(seen * light, rng)
+                    seen = cv2.scaleAdd(plane, float(weight), seen)
+            image[channel, field.rows, field.columns] = sensor.expose(cv2.multiply(seen, light), rng)
     return image
 
 

@@ -41,6 +41,8 @@ _CHUNK_PX = 1024
 _WHOLE_PX = 4096
 # A ring this much wider than the cell leaves its outline free.
 _RING = 1.6
+RING_UM = 0.3
+"""How thick the rings around cells are."""
 
 
 class Scan:
@@ -252,7 +254,8 @@ def _cell_layer(run: RunFolder, view: SlideView, blinded: bool) -> LayerData:
         "size": np.maximum(cells["diameter_um"].to_numpy(), 1.0) * _RING,
         "face_color": "transparent",
         "border_color": BLIND_COLOUR if blinded else [CALL_COLOURS[call] for call in calls] or BLIND_COLOUR,
-        "border_width": 0.05,
+        "border_width": RING_UM,
+        "border_width_is_relative": False,
         "ndim": 2,
     }
     return cells[["y_um", "x_um"]].to_numpy(np.float64), metadata, "points"

@@ -9,26 +9,30 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
+from napari_ctc.record import Call
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from napari_ctc.queue import Progress, ReviewQueue
-    from napari_ctc.record import Call
 
 _MARKER_PX = 96
-_COMPOSITE_PX = 2 * _MARKER_PX + 24
+_CAPTION_PX = 16
+# As high as two markers with the caption and the gaps between them.
+_COMPOSITE_PX = 2 * _MARKER_PX + _CAPTION_PX + 4
 # Row and column of each marker; the composite takes the upper left square.
 _PLACES = [(0, 2), (1, 2), *((row, column) for row in (2, 3, 4) for column in range(3))]
 
 
 class Key(NamedTuple):
-    """A key, what it is called on its button, and what it does."""
+    """A key, what its button says, and what it does; `sign` is written for a key whose name is a word."""
 
     key: str
     label: str
     action: Callable[[], object]
     colour: str = ""
+    sign: str = ""
 
 
 class CellPanel(QWidget):
@@ -67,7 +71,9 @@ class CellPanel(QWidget):
         self.model.setVisible(not queue.blinded)
         if not queue.blinded:
             chances = ", ".join(f"{name} {p:.3f}" for name, p in cell.probabilities.items())
-            self.model.setText(f"Model: {_words(cell.machine)}\n{chances}")
+            other = queue.record.other(cell.key)
+            read = f"\n{other.reader}: {_words(Call(other.call, other.phenotype))}" if other else ""
+            self.model.setText(f"Model: {_words(cell.machine)}\n{chances}{read}")
         self.own.setText(f"Your call: {_words(own) if own else 'none yet'}")
         self.crops.show_pictures(pictures)
         self._show_progress(queue.progress)
@@ -87,34 +93,44 @@ class _Crops(QWidget):
         super().__init__()
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
-        self._grid.setSpacing(4)
+        self._grid.setVerticalSpacing(2)
         self._tiles: dict[str, QLabel] = {}
+        self._laid_out: list[QLabel] = []
         self._none = QLabel("No picture of this cell: its scan can't be read.")
         self._none.setWordWrap(True)
-        self._grid.addWidget(self._none, 5, 0, 1, 3)
+        self._grid.addWidget(self._none, 0, 0)
 
     def show_pictures(self, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Show pictures by name, the composite first; none where there are none."""
         self._none.setVisible(not pictures)
         if pictures and list(pictures) != list(self._tiles):
             self._lay_out(list(pictures))
         for name, tile in self._tiles.items():
-            tile.setVisible(name in pictures)
+            tile.setEnabled(name in pictures)
+            tile.clear()
             if name in pictures:
-                tile.setPixmap(_pixmap(pictures[name], tile.property("side_px")))
+                tile.setPixmap(_pixmap(pictures[name], tile.width()))
 
     def _lay_out(self, names: list[str]) -> None:
-        for tile in self._tiles.values():
-            tile.deleteLater()
-        self._tiles = {name: QLabel() for name in names}
-        for name, (row, column) in zip(names[1:], _PLACES, strict=False):
-            self._place(name, row, column, 1, _MARKER_PX)
-        self._place(names[0], 0, 0, 2, _COMPOSITE_PX)
+        for widget in self._laid_out:
+            self._grid.removeWidget(widget)
+            widget.deleteLater()
+        self._laid_out, self._tiles = [], {}
+        self._place(f"{names[0]}, bar 10 µm", names[0], (0, 0), 2)
+        for name, place in zip(names[1:], _PLACES, strict=False):
+            self._place(name.upper(), name, place, 1)
 
-    def _place(self, name: str, row: int, column: int, span: int, side_px: int) -> None:
-        tile = self._tiles[name]
-        tile.setProperty("side_px", side_px)
-        tile.setToolTip(f"{name}; the bar is 10 µm")
-        self._grid.addWidget(tile, row, column, span, span)
+    def _place(self, caption: str, name: str, place: tuple[int, int], span: int) -> None:
+        """Put a picture with its caption below into `span` x `span` squares of the grid."""
+        row, column = place
+        tile = self._tiles[name] = QLabel()
+        side_px = _MARKER_PX if span == 1 else _COMPOSITE_PX
+        tile.setFixedSize(side_px, side_px)
+        words = QLabel(caption)
+        words.setFixedHeight(_CAPTION_PX)
+        self._laid_out += [tile, words]
+        self._grid.addWidget(tile, 1 + 2 * row, column, 2 * span - 1, span)
+        self._grid.addWidget(words, 1 + 2 * (row + span) - 1, column, 1, span)
 
 
 def _pixmap(picture: NDArray[np.uint8], side_px: int) -> QPixmap:
@@ -140,7 +156,7 @@ def _button_row(keys: Iterable[Key]) -> QHBoxLayout:
 
 
 def _button(key: Key) -> QPushButton:
-    button = QPushButton(f"{key.key}  {key.label}")
+    button = QPushButton(f"{key.sign or key.key}  {key.label}")
     # The keyboard belongs to the calls: no button may take it.
     button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     if key.colour:

@@ -110,12 +110,19 @@ class Record:
             states = ledger.slides()
             rows = ledger.reviews()
         self._sha256 = {slide_id: state.sha256 for slide_id, state in states.items() if state.state == "done"}
-        self.history = History(row for row in rows if row.reader == self.reader and self._applies(row))
+        rows = [row for row in rows if self._applies(row)]
+        self.history = History(row for row in rows if row.reader == self.reader)
+        others = sorted((row for row in rows if row.reader != self.reader), key=lambda row: row.time)
+        self._others = {key_of(row): row for row in others}
 
     @property
     def slides(self) -> tuple[str, ...]:
         """The slides that can be reviewed, in the order of the run."""
         return tuple(self._sha256)
+
+    def other(self, key: CellKey) -> Review | None:
+        """Return the latest word of the other readers on a cell, as it was when this one began, or None."""
+        return self._others.get(key)
 
     def say(self, key: CellKey, call: Call, machine: Call) -> Review:
         """Append a call.

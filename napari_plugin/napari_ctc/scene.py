@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from napari.layers import Layer
 
-from napari_ctc.layers import CALL_COLOURS, CELLS, UNITS, SlideView, dress, open_view, slide_layers
+from napari_ctc.layers import CALL_COLOURS, CELLS, RING_UM, UNITS, SlideView, dress, open_view, slide_layers
 
 if TYPE_CHECKING:
     import napari
@@ -119,7 +119,8 @@ def _current_cell() -> Layer:
         "size": _SQUARE_UM,
         "face_color": "transparent",
         "border_color": "white",
-        "border_width": 0.03,
+        "border_width": RING_UM,
+        "border_width_is_relative": False,
     }
     return Layer.create(np.zeros((1, 2)), metadata, "points")
 

@@ -105,8 +105,8 @@ class ReviewSession(QWidget):
         return [
             Key("Z", "undo", partial(self._write, self.queue.undo)),
             Key("Y", "redo", partial(self._write, self.queue.redo)),
-            Key("Left", "back", partial(self._step, -1)),
-            Key("Right", "next", partial(self._step, 1)),
+            Key("Left", "back", partial(self._step, -1), sign="←"),
+            Key("Right", "next", partial(self._step, 1), sign="→"),
         ]
 
     def _bind_inserted(self, event: Any) -> None:

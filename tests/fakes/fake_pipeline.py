@@ -12,7 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ctc_imaging.files import write_json, write_parquet
+from ctc_imaging.config import Settings
+from ctc_imaging.files import sha256_file, write_json, write_parquet
+from ctc_imaging.inputs import load_inputs, save_tables
+from ctc_imaging.store.ledger import Ledger
+from ctc_imaging.store.run_folder import RunFolder
 
 CALLS = ("ctc", "leukocyte", "artefact", "indeterminate")
 
@@ -95,13 +99,30 @@ def without_heavy_parts(monkeypatch) -> None:
     monkeypatch.setattr(ctc_imaging.report, "write_report", lambda run: (Path(run) / "report.html").touch())
 
 
+def make_run(folder: Path, texts: dict[str, str]) -> RunFolder:
+    """Make a RUN as a batch would, in this process; call `without_heavy_parts` first."""
+    inputs = load_inputs(write_cohort(folder / "input", texts), Settings())
+    run = RunFolder(folder / "run")
+    run.prepare()
+    save_tables(run, inputs)
+    run.describe(inputs.identity, inputs.facts())
+    with Ledger(run.ledger) as ledger:
+        ledger.set_slides(list(texts))
+        for entry in inputs.entries:
+            partial = run.partial(entry.slide_id)
+            partial.mkdir()
+            process(entry, partial, inputs.settings)
+            run.publish(entry.slide_id)
+            ledger.finish(entry.slide_id, 1.0, sha256_file(entry.slide), "")
+    return run
+
+
 def run_as_process(cohort: str, out: str, workers: str) -> None:
     """Run a cohort with this stand-in; for tests that kill or interrupt a whole process."""
     import fake_pipeline
     import pytest
 
     from ctc_imaging import batch
-    from ctc_imaging.config import Settings
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         without_heavy_parts(monkeypatch)

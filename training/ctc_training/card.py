@@ -45,7 +45,7 @@ true CTC, dirt included, counts as false. Limits are exact 95 % limits.
 ## Limits
 - Simulated cells are simpler than real ones: textures, stains and dirt that the simulator doesn't know are unknown
   to the model.
-- Of two channels with one role, the first of the panel is used. Markers of the role `tumour` aren't seen by the network.
+- Of two channels with one role, the panel's first is used. The network doesn't see markers of the role `tumour`.
 - A cell that is positive for vimentin only, and a leukocyte that lost its CD45, differ by little: see
   `mesenchymal-only` and `weak-stain` above, and the panel's rule `mesenchymal_needs_tumour_marker`.
 """

@@ -34,9 +34,10 @@ def train(
     from ctc_training.plan import full_plan, small_plan
     from ctc_training.train import Schedule
 
-    _at_least("--epochs", epochs, 1)
+    _within("--epochs", epochs, 1, 1000)
     plan = small_plan(seed or 0) if small else full_plan(seed or 0)
-    schedule = Schedule(epochs=epochs, seed=seed or 0, **({"crops_per_epoch": 1024} if small else {}))
+    crops_per_epoch = 1024 if small else Schedule.crops_per_epoch
+    schedule = Schedule(epochs=epochs, crops_per_epoch=crops_per_epoch, seed=seed or 0)
     classifier = make_model(out, plan, schedule, data, note)
     facts = {"model": classifier.name, "folder": str(out), "hash": classifier.hash}
     result(facts, f"model {classifier.name} ({classifier.hash[:12]})\n{out}", as_json)
@@ -59,9 +60,9 @@ def evaluate(
     from ctc_imaging.classification import load_model
     from ctc_training.evaluate import evaluate as measure
     from ctc_training.evaluate import outputs_on
-    from ctc_training.plan import test_slides
+    from ctc_training.plan import MOST_SLIDES, test_slides
 
-    _at_least("--slides", slides, 1)
+    _within("--slides", slides, 1, MOST_SLIDES)
     recipes = test_slides(seed or 0, dict.fromkeys(_settings(settings), slides))
     classifier = load_model(model or "default")
     figures = {
@@ -84,11 +85,11 @@ def _settings(text: str) -> list[str]:
     return names
 
 
-def _at_least(option: str, value: int, least: int) -> None:
+def _within(option: str, value: int, least: int, most: int) -> None:
     from ctc_imaging.errors import ConfigError
 
-    if value < least:
-        raise ConfigError(option, f"{value} is too few", f"use {least} or more")
+    if not least <= value <= most:
+        raise ConfigError(option, f"{value} is out of range", f"use {least} to {most}")
 
 
 def _lines(figures: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ctc_training.dataset import Recipe
@@ -18,8 +19,10 @@ HARDER = (
     "dense",
 )
 # Slides of one purpose take seeds from one such range; a model's own seed moves them all.
-SEEDS_PER_PURPOSE = 1_000
 SEEDS_PER_MODEL = 10_000
+SEEDS_PER_PURPOSE = 1_000
+MOST_SLIDES = SEEDS_PER_PURPOSE // (1 + len(HARDER))
+"""Slides of one setting and purpose that still have seeds of their own."""
 
 
 @dataclass(frozen=True)
@@ -48,29 +51,29 @@ def full_plan(seed: int) -> Plan:
 def small_plan(seed: int) -> Plan:
     """A few small slides, which prove that training works and nothing more."""
     first = 1 + seed * SEEDS_PER_MODEL
-    small = {"ctc": 40, "leukocytes": 160, "shape_px": (512, 512)}
-    return Plan(
-        slides({STANDARD: 2}, first, **small),
-        slides({STANDARD: 1}, first + SEEDS_PER_PURPOSE, **small),
-        slides({STANDARD: 1}, first + 2 * SEEDS_PER_PURPOSE, **small),
-    )
+    purposes = [
+        slides({STANDARD: count}, first + purpose * SEEDS_PER_PURPOSE, ctc=40, leukocytes=160, shape_px=(512, 512))
+        for purpose, count in enumerate((2, 1, 1))
+    ]
+    return Plan(*purposes)
 
 
-def test_slides(seed: int, counts: dict[str, int]) -> tuple[Recipe, ...]:
+def test_slides(seed: int, counts: Mapping[str, int]) -> tuple[Recipe, ...]:
     """Slides for testing the model of a seed, which neither its training nor its calibration saw."""
     return large_slides(counts, 1 + seed * SEEDS_PER_MODEL + 2 * SEEDS_PER_PURPOSE)
 
 
-def large_slides(counts: dict[str, int], first_seed: int) -> tuple[Recipe, ...]:
+def large_slides(counts: Mapping[str, int], first_seed: int) -> tuple[Recipe, ...]:
     """Slides with many leukocytes and few CTCs, on which rare false calls can be counted."""
     return slides(counts, first_seed, ctc=50, leukocytes=9000, shape_px=(4096, 4096))
 
 
 def slides(
-    counts: dict[str, int], first_seed: int, ctc: int, leukocytes: int, shape_px: tuple[int, int] = (2048, 2048)
+    counts: Mapping[str, int], first_seed: int, ctc: int, leukocytes: int, shape_px: tuple[int, int] = (2048, 2048)
 ) -> tuple[Recipe, ...]:
-    """So many slides of each setting, seeds counting up from the first."""
-    names = [setting for setting, count in counts.items() for _ in range(count)]
+    """So many slides of each setting; a setting's seeds don't depend on which others are asked for."""
     return tuple(
-        Recipe(setting, first_seed + offset, ctc, leukocytes, shape_px) for offset, setting in enumerate(names)
+        Recipe(setting, first_seed + place * MOST_SLIDES + number, ctc, leukocytes, shape_px)
+        for place, setting in enumerate((STANDARD, *HARDER))
+        for number in range(counts.get(setting, 0))
     )

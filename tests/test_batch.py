@@ -36,11 +36,12 @@ def start(fake, tmp_path):
     """Return a function that runs a cohort of texts, written at the first call."""
     from ctc_imaging.batch import run_cohort
 
-    def start(texts: dict[str, str] | None = None, settings=None, cohort=tmp_path / "input" / "cohort.csv", **options):
+    def start(texts: dict[str, str] | None = None, settings=None, cohort=None, out="run", **options):
         if texts is not None:
-            cohort = fake.write_cohort(cohort.parent, texts)
+            fake.write_cohort(tmp_path / "input", texts)
         options = {"workers": 2, "process": fake.process, **options}
-        return run_cohort(cohort, tmp_path / "run", settings or Settings(), **options)
+        cohort = cohort or tmp_path / "input" / "cohort.csv"
+        return run_cohort(cohort, tmp_path / out, settings or Settings(), **options)
 
     return start
 
@@ -263,13 +264,14 @@ def test_a_simulated_cohort_is_called_so(start, tmp_path):
 
 @pytest.fixture
 def launch(fake, tmp_path):
-    """Return a function that starts the same run in a process of its own."""
+    """Return a function that starts the same run by the command line, in a process of its own."""
     (tmp_path / "pids").mkdir()
 
-    def launch(out: str, wait_s: float) -> subprocess.Popen:
-        command = [sys.executable, FAKES / "fake_pipeline.py", tmp_path / "input" / "cohort.csv", tmp_path / out, "2"]
+    def launch(wait_s: float) -> subprocess.Popen:
+        command = [sys.executable, FAKES / "fake_pipeline.py", "run", tmp_path / "input" / "cohort.csv"]
         here = {"FAKE_WAIT": str(wait_s), "FAKE_PIDS": str(tmp_path / "pids")}
-        return subprocess.Popen(command, env={**os.environ, **here})
+        options = ["--out", tmp_path / "run", "--workers", "2"]
+        return subprocess.Popen([*command, *options], env={**os.environ, **here}, stderr=subprocess.PIPE, text=True)
 
     return launch
 
@@ -302,12 +304,12 @@ def count_states(run: Path, state: str) -> int:
 def test_killed_and_resumed_equals_uninterrupted(start, launch, fake, tmp_path):
     run = tmp_path / "run"
     fake.write_cohort(tmp_path / "input", {f"S{index}": f"wait {index}" for index in range(8)})
-    launch("whole", 0.0).wait()
+    start(out="whole")
     for done in (1, 4):
-        process = launch("run", 0.1)
+        process = launch(0.1)
         wait_until(lambda: count_states(run, "done") >= done)  # noqa: B023
         process.kill()
-        process.wait()
+        process.communicate()
         wait_until(lambda: not workers_of(tmp_path))
         assert count_states(run, "done") < 8
     assert start().failed == {}
@@ -316,14 +318,15 @@ def test_killed_and_resumed_equals_uninterrupted(start, launch, fake, tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills processes by signal")
-def test_a_killed_worker_costs_nothing(launch, fake, tmp_path):
+def test_a_killed_worker_costs_nothing(start, launch, fake, tmp_path):
     run = tmp_path / "run"
     fake.write_cohort(tmp_path / "input", {f"S{index}": f"wait {index}" for index in range(4)})
-    launch("whole", 0.0).wait()
-    process = launch("run", 0.4)
+    start(out="whole")
+    process = launch(0.4)
     wait_until(lambda: count_states(run, "running") and workers_of(tmp_path))
     os.kill(workers_of(tmp_path)[0], signal.SIGKILL)
-    assert process.wait() == 0
+    process.communicate()
+    assert process.returncode == 0
     assert set(states_of(run).values()) == {"done"}
     assert results_of(run) == results_of(tmp_path / "whole")
 
@@ -332,10 +335,13 @@ def test_a_killed_worker_costs_nothing(launch, fake, tmp_path):
 def test_ctrl_c_ends_at_once_and_leaves_a_run_to_go_on_with(start, launch, fake, tmp_path):
     run = tmp_path / "run"
     fake.write_cohort(tmp_path / "input", {f"S{index}": f"wait {index}" for index in range(3)})
-    process = launch("run", 60)
+    process = launch(60)
     wait_until(lambda: count_states(run, "running") and workers_of(tmp_path))
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) != 0
+    _, said = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert said.endswith("ctc-imaging: error: interrupted; the same command goes on from here\n")
+    assert "Traceback" not in said
     assert workers_of(tmp_path) == []
     assert "stopped" in (run / "run.log").read_text()
     assert len(start().done) == 3

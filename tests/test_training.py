@@ -10,13 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from ctc_imaging.classification import CLASSES, read_model
-from ctc_imaging.classification.model import Calibration, Classifier, Thresholds
-from ctc_imaging.cli import main
-from ctc_imaging.panel import load_panel
 from ctc_training import augment
 from ctc_training.augment import Sample
 from ctc_training.build import hash_crops, make_model
@@ -44,6 +37,13 @@ from ctc_training.evaluate import (
 )
 from ctc_training.plan import HARDER, MOST_SLIDES, full_plan, slides, small_plan
 from ctc_training.train import Schedule, sampling_weights, train_network
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctc_imaging.classification import CLASSES, read_model
+from ctc_imaging.classification.model import Calibration, Classifier, Thresholds
+from ctc_imaging.cli import main
+from ctc_imaging.panel import load_panel
 
 SMALL = Recipe("standard", seed=5, ctc=20, leukocytes=80, shape_px=(384, 384))
 QUICK = Schedule(epochs=1, crops_per_epoch=64, batch=32, threads=1)

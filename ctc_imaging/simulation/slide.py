@@ -83,6 +83,14 @@ def simulate_slide(
     ------
     ConfigError
         If there is no such setting or panel, or the size, counts or scale have no meaning.
+
+    Examples
+    --------
+    >>> slide = simulate_slide((256, 256), ctc=2, leukocytes=20, seed=1)
+    >>> slide.image.shape, slide.channel_names
+    ((4, 256, 256), ('DAPI', 'CK', 'Vimentin', 'CD45'))
+    >>> int((slide.truth["class"] == "ctc").sum())
+    2
     """
     return simulate_with(
         setting_named(setting, _WHERE),

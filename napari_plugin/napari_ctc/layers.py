@@ -151,7 +151,7 @@ def open_view(run: RunFolder, slide_id: str) -> SlideView:
     try:
         scan = _open_scan(entry, panel, labels["0"].shape[1:])
     except CtcImagingError as error:
-        fault = str(error)
+        fault = f"{error.where}: {error.fault}"
     return SlideView(slide_id, panel, pixel_size_um, _limits(run, slide_id), scan, fault)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain, count
 from typing import TYPE_CHECKING, NamedTuple
 
 from qtpy.QtCore import Qt
@@ -21,8 +22,6 @@ _MARKER_PX = 96
 _CAPTION_PX = 16
 # As high as two markers with the caption and the gaps between them.
 _COMPOSITE_PX = 2 * _MARKER_PX + _CAPTION_PX + 4
-# Row and column of each marker; the composite takes the upper left square.
-_PLACES = [(0, 2), (1, 2), *((row, column) for row in (2, 3, 4) for column in range(3))]
 
 
 class Key(NamedTuple):
@@ -56,6 +55,7 @@ class CellPanel(QWidget):
         self.own.setStyleSheet("font-size: 12pt")
         self.message.setStyleSheet("color: #ffb454")
         layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
         for widget in (self.title, self.model, self.own, self.crops):
             layout.addWidget(widget)
         layout.addLayout(_button_grid(calls))
@@ -117,7 +117,9 @@ class _Crops(QWidget):
             widget.deleteLater()
         self._laid_out, self._tiles = [], {}
         self._place(f"{names[0]}, bar 10 µm", names[0], (0, 0), 2)
-        for name, place in zip(names[1:], _PLACES, strict=False):
+        # The composite takes the upper left four squares of a grid three wide, markers the rest.
+        places = chain([(0, 2), (1, 2)], ((row, column) for row in count(2) for column in range(3)))
+        for name, place in zip(names[1:], places, strict=False):
             self._place(name.upper(), name, place, 1)
 
     def _place(self, caption: str, name: str, place: tuple[int, int], span: int) -> None:
@@ -159,8 +161,8 @@ def _button(key: Key) -> QPushButton:
     button = QPushButton(f"{key.sign or key.key}  {key.label}")
     # The keyboard belongs to the calls: no button may take it.
     button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-    if key.colour:
-        button.setStyleSheet(f"text-align: left; border-left: 5px solid {key.colour}")
+    if not key.sign:
+        button.setStyleSheet("text-align: left" + (f"; border-left: 5px solid {key.colour}" if key.colour else ""))
     button.clicked.connect(lambda: key.action())
     return button
 

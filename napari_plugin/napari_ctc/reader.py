@@ -52,7 +52,7 @@ def read(path: str) -> list[LayerData]:
     run, slide_id = found
     view = open_view(run, slide_id or _first_slide(run))
     if view.fault:
-        show_warning(f"{view.fault}. Cells and outlines are shown without the scan.")
+        show_warning(f"Cells and outlines are shown without the scan. Why: {view.fault}.")
     viewer = current_viewer()
     if viewer is not None:
         viewer.layers.events.inserted.connect(_dress_inserted)

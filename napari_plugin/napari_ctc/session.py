@@ -62,7 +62,6 @@ class ReviewSession(QWidget):
         self._keys = {key.key: key.action for key in (*calls, *moves)}
         self.panel = CellPanel(calls, moves)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.panel)
         layout.addWidget(self.done)
         # The keys also work after a click into the panel.
@@ -146,5 +145,5 @@ class ReviewSession(QWidget):
         """Why there is no scan; without its path for a blinded reader, as a path may name the patient."""
         fault = self._scene.slide.fault
         if fault and self.queue.blinded:
-            fault = "The scan of this slide can't be read"
-        return fault and f"{fault}. Cells and outlines are shown without it."
+            fault = "the scan of this slide can't be read"
+        return fault and f"Cells and outlines are shown without the scan. Why: {fault}."

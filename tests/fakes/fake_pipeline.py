@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,7 @@ def without_heavy_parts(monkeypatch) -> None:
     import ctc_imaging.report
 
     monkeypatch.setattr(ctc_imaging.inputs, "model_hash", lambda name: "0" * 64)
-    monkeypatch.setattr(ctc_imaging.report, "write_report", lambda run: (Path(run) / "report.html").touch())
+    monkeypatch.setattr(ctc_imaging.report, "write_report", write_report)
 
 
 def make_run(folder: Path, texts: dict[str, str]) -> RunFolder:
@@ -117,17 +118,28 @@ def make_run(folder: Path, texts: dict[str, str]) -> RunFolder:
     return run
 
 
-def run_as_process(cohort: str, out: str, workers: str) -> None:
-    """Run a cohort with this stand-in; for tests that kill or interrupt a whole process."""
+def write_report(run: Path) -> Path:
+    """Write an empty report."""
+    page = Path(run) / "report.html"
+    page.touch()
+    return page
+
+
+def use_in_commands(monkeypatch) -> None:
+    """Have the command `run` use this stand-in."""
     import fake_pipeline
-    import pytest
 
     from ctc_imaging import batch
 
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        without_heavy_parts(monkeypatch)
-        batch.run_cohort(Path(cohort), Path(out), Settings(), workers=int(workers), process=fake_pipeline.process)
+    without_heavy_parts(monkeypatch)
+    monkeypatch.setattr(batch, "run_cohort", partial(batch.run_cohort, process=fake_pipeline.process))
 
 
 if __name__ == "__main__":
-    run_as_process(*sys.argv[1:])
+    import pytest
+
+    from ctc_imaging.cli import main
+
+    with pytest.MonkeyPatch.context() as patched:
+        use_in_commands(patched)
+        sys.exit(main())

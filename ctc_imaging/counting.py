@@ -217,7 +217,7 @@ def _empty_row(entry: SlideEntry) -> dict[str, Any]:
 
 
 def _count_cells(cells: pd.DataFrame) -> dict[str, Any]:
-    counted = _assessed(cells) & ~_text(cells, "edges").str.contains("bottom|right")
+    counted = counted_cells(cells)
     call = _text(cells, "call")
     is_ctc = counted & (call == "ctc")
     phenotypes = _text(cells, "phenotype")[is_ctc].value_counts()
@@ -238,10 +238,22 @@ def _count_cells(cells: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _assessed(cells: pd.DataFrame) -> pd.Series:
-    if "assessed" not in cells:
-        return pd.Series(True, index=cells.index)
-    return cells["assessed"].astype(bool)
+def counted_cells(cells: pd.DataFrame) -> pd.Series:
+    """Tell which cells count: in the assessed area, and by the two-edges rule.
+
+    Of the cells cut by the edge of the scan those at the top and left count, those at the bottom and right don't.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        With `edges`, and `assessed` where parts of the slide couldn't be assessed.
+
+    Returns
+    -------
+    Series of bool
+    """
+    assessed = cells["assessed"].astype(bool) if "assessed" in cells else pd.Series(True, index=cells.index)
+    return assessed & ~_text(cells, "edges").str.contains("bottom|right")
 
 
 def _count_clusters(cells: pd.DataFrame, counted: pd.Series) -> dict[str, int]:

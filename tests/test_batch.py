@@ -39,7 +39,7 @@ def start(fake, tmp_path):
     def start(texts: dict[str, str] | None = None, settings=None, cohort=None, out="run", **options):
         if texts is not None:
             fake.write_cohort(tmp_path / "input", texts)
-        options = {"workers": 2, "process": fake.process, **options}
+        options = {"workers": 1, "process": fake.process, **options}
         cohort = cohort or tmp_path / "input" / "cohort.csv"
         return run_cohort(cohort, tmp_path / out, settings or Settings(), **options)
 

@@ -287,7 +287,7 @@ def test_one_patient_with_one_sample(tmp_path):
         pd.read_csv(run / f"{name}.csv").assign(pattern=None).head(1).to_csv(run / f"{name}.csv", index=False)
     page = read(run)
     assert "1 of 1 slide counted" in page.sections["night"]
-    assert "so there are no patterns to compare" in page.sections["survival"]
+    assert "has a status before surgery and one after it" in page.sections["survival"]
 
 
 def test_all_slides_failed(tmp_path):

@@ -88,7 +88,7 @@ def start_stop(timeline: pd.DataFrame, clinical: pd.DataFrame) -> pd.DataFrame:
         }
     )
     rows = rows.drop_duplicates(["patient_id", "start"], keep="last").sort_values(["patient_id", "start"])
-    rows = rows.join(recurrence_free_times(clinical), on="patient_id", how="inner")
+    rows = rows.merge(recurrence_free_times(clinical), left_on="patient_id", right_index=True).reset_index(drop=True)
     rows = rows[rows["start"] < rows["days"]]
     following = rows.groupby("patient_id")["start"].shift(-1)
     rows["event"] = rows["event"] & following.isna()

@@ -128,7 +128,7 @@ def landmark_survival(
     at_risk, excluded = at_risk_at(times, landmark_day)
     pattern = patterns_at(timeline, landmark_day).reindex(at_risk.index)
     excluded["no sample with a status before surgery and by the landmark"] = int(pattern.isna().sum())
-    known = at_risk[pattern.notna()].assign(pattern=pattern)
+    known = at_risk.assign(pattern=pattern).dropna(subset=["pattern"])
     if known.empty:
         raise StatisticsError(
             MODEL,

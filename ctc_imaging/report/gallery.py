@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ctc_imaging.counting import counted_cells
 from ctc_imaging.report.pictures import data_uri, strip
 from ctc_imaging.report.sections import slide_verdicts
 from ctc_imaging.report.source import Run
@@ -65,9 +66,7 @@ def called_ctcs(run: Run) -> pd.DataFrame:
     for slide_id in sorted(run.slides.loc[slide_verdicts(run.slides) == "counted", "slide_id"]):
         cells = pd.read_parquet(run.folder.slide(slide_id) / "cells.parquet", columns=COLUMNS)
         final = apply_reviews(cells, reviews.get(slide_id, []))
-        # As in the counts: what the assessed area and the two-edges rule leave out isn't shown as counted either.
-        counted = final["assessed"].astype(bool) & ~final["edges"].astype(str).str.contains("bottom|right")
-        tables.append(final[counted & (final["call"] == "ctc")].assign(slide_id=slide_id))
+        tables.append(final[counted_cells(final) & (final["call"] == "ctc")].assign(slide_id=slide_id))
     return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
 
 

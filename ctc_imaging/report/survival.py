@@ -63,7 +63,7 @@ def survival_page(run: Run) -> SurvivalPage:
     separate = (folder / "counts.csv").is_file() and (folder / "clinical.csv").is_file()
     try:
         timeline, clinical = _separate_tables(run, folder, landmark) if separate else (run.timeline, run.clinical)
-        if clinical is None or timeline["pattern"].map(is_missing).all():
+        if clinical is None or timeline.empty:
             return SurvivalPage(0, separate, landmark, horizon, reason=_no_data(clinical))
         from ctc_imaging.recurrence import analyse
 
@@ -76,7 +76,7 @@ def survival_page(run: Run) -> SurvivalPage:
 def _no_data(clinical: pd.DataFrame | None) -> str:
     if clinical is None:
         return "The run was given no clinical table (--clinical), so nothing is known about recurrence or death"
-    return "No patient has a status both before surgery and by the landmark, so there are no patterns to compare"
+    return "There are no samples of patients, so there is no course to compare"
 
 
 def _separate_tables(run: Run, folder: Path, landmark_day: float) -> tuple[pd.DataFrame, pd.DataFrame | None]:

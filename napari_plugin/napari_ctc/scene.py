@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Layer
 
-from napari_ctc.layers import CALL_COLOURS, CELLS, RING_UM, UNITS, SlideView, dress, open_view, slide_layers
+from napari_ctc.layers import CALL_COLOURS, CELLS, RING_UM, UNITS, LayerData, SlideView, dress, open_view, slide_layers
 
 if TYPE_CHECKING:
     import napari
@@ -92,14 +92,24 @@ class Scene:
 
     def _open(self, slide_id: str) -> None:
         view = open_view(self._run, slide_id)
-        first = self._view is None
-        zoom = self._viewer.camera.zoom
-        shown = {layer.name: layer.visible for layer in self._layers}
-        self.clear()
+        described = slide_layers(self._run, view, self._blinded)
+        # New data in the layers that are there is faster than new layers, and what the reader hid stays hidden.
+        if self._shown() == [(metadata["name"], metadata.get("multiscale", False)) for _, metadata, _ in described]:
+            for layer, (data, metadata, _) in zip(self._layers, described, strict=False):
+                _refill(layer, data, metadata)
+        else:
+            self._lay(described)
         self._view = view
-        for data, metadata, kind in slide_layers(self._run, view, self._blinded):
-            # A marker that the reader has switched off stays off on the next slide.
-            metadata["visible"] = shown.get(metadata["name"], metadata.get("visible", True))
+
+    def _shown(self) -> list[tuple[str, bool]]:
+        """Names of the slide's layers that are still in the viewer, and whether they have levels."""
+        there = [layer for layer in self._layers if layer in self._viewer.layers and layer.name != CURRENT]
+        return [(layer.name, layer.multiscale) for layer in there]
+
+    def _lay(self, described: list[LayerData]) -> None:
+        first, zoom = self._view is None, self._viewer.camera.zoom
+        self.clear()
+        for data, metadata, kind in described:
             self._add(Layer.create(data, metadata, kind))
         self._add(_current_cell())
         self._viewer.layers.selection.clear()
@@ -109,6 +119,13 @@ class Scene:
     def _add(self, layer: Layer) -> None:
         self._layers.append(self._viewer.add_layer(layer))
         dress(layer)
+
+
+def _refill(layer: Layer, data: Any, metadata: dict[str, Any]) -> None:
+    layer.data = data
+    for name in ("scale", "contrast_limits", "size", "border_color", "metadata"):
+        if name in metadata:
+            setattr(layer, name, metadata[name])
 
 
 def _current_cell() -> Layer:

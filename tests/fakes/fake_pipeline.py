@@ -9,6 +9,7 @@ import time
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -94,10 +95,11 @@ def write_cohort(folder: Path, texts: dict[str, str]) -> Path:
 def without_heavy_parts(monkeypatch) -> None:
     """Leave out the model and the report, which the batch only calls."""
     import ctc_imaging.inputs
-    import ctc_imaging.report
 
+    report = ModuleType("ctc_imaging.report")
+    report.write_report = write_report
+    monkeypatch.setitem(sys.modules, "ctc_imaging.report", report)
     monkeypatch.setattr(ctc_imaging.inputs, "model_hash", lambda name: "0" * 64)
-    monkeypatch.setattr(ctc_imaging.report, "write_report", write_report)
 
 
 def make_run(folder: Path, texts: dict[str, str]) -> RunFolder:

@@ -17,7 +17,7 @@ from ctc_imaging.inputs import Inputs, load_inputs, save_tables, stored_hashes
 from ctc_imaging.progress import Progress, Tally
 from ctc_imaging.recount import recount
 from ctc_imaging.store.ledger import Ledger, SlideState
-from ctc_imaging.store.run_folder import RunFolder
+from ctc_imaging.store.run_folder import RunFolder, missing_parts
 from ctc_imaging.workers import Outcome, Task, one_line, processors, run_tasks
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ def run_cohort(
     with run.locked(), _logging_to(run.log):
         if not force:
             run.check_same(inputs.identity)
-        with Ledger(run.ledger) as ledger:
+        with Ledger(run.ledger, create=True) as ledger:
             tasks = [
-                Task(entry.slide_id, process_into, (process, entry, run.partial(entry.slide_id), settings))
+                Task(entry.slide_id, process_into, (process, entry, run.partial(entry.slide_id), inputs.settings))
                 for entry in _open_run(run, inputs, ledger, force)
             ]
             _Batch(run, ledger, progress).process(tasks, workers or processors())
@@ -151,6 +151,8 @@ def process_into(process: SlideProcess | None, entry: SlideEntry, folder: Path, 
     folder.mkdir(parents=True)
     before = fingerprint(entry.slide)
     summary = process(entry, folder, settings)
+    if missing := missing_parts(folder):
+        raise RunError(entry.slide_id, f"the results lack {', '.join(missing)}", "report this as a fault")
     sha256 = sha256_file(entry.slide)
     if fingerprint(entry.slide) != before:
         raise SlideError(entry.slide, "the scan changed while it was read", "run again when its copy is finished")
@@ -231,7 +233,7 @@ class _Batch:
             return
         self._run.publish(outcome.key)
         self._ledger.finish(outcome.key, seconds, outcome.result["sha256"], outcome.result["fingerprint"])
-        _log.info("%s done in %.1f s: %s", outcome.key, seconds, json.dumps(outcome.result["summary"]))
+        _log.info("%s done in %.1f s: %s", outcome.key, seconds, json.dumps(outcome.result["summary"], default=str))
 
     def _tell(self) -> None:
         if self._progress is not None:

@@ -35,12 +35,12 @@ class Inputs:
     """The checked input of a run.
 
     `tables` holds the normalised text of each table that was given (of the cohort always), `panels`
-    each panel in use by its name, `panel` the one that the run goes by: of slides that name none, if there are any.
+    each panel in use by the name or path it is called by; the run goes by the first of them, which is that
+    of slides that name none, if there are any.
     """
 
     entries: tuple[SlideEntry, ...]
     settings: Settings
-    panel: Panel
     panels: Mapping[str, Panel]
     model_hash: str
     tables: Mapping[str, str]
@@ -48,14 +48,20 @@ class Inputs:
     command: tuple[str, ...] = field(default_factory=lambda: tuple(sys.argv))
 
     @property
+    def panel(self) -> Panel:
+        """The panel that the run goes by."""
+        return next(iter(self.panels.values()))
+
+    @property
     def identity(self) -> dict[str, dict[str, Any]]:
         """What one run can't mix: version, configuration, panels, model and cohort, without any path."""
         settings = asdict(self.settings)
-        cohort = [{**_as_row(entry), "slide": ""} for entry in self.entries]
+        names = {called: panel.name for called, panel in self.panels.items()}
+        cohort = [{**_as_row(entry), "slide": "", "panel": names.get(entry.panel or "")} for entry in self.entries]
         return {
             "version": {"number": ctc_imaging.__version__},
             "configuration": {name: value for name, value in settings.items() if name not in ("panel", "model")},
-            "panel": {name: panel.hash for name, panel in sorted(self.panels.items())},
+            "panel": {panel.name: panel.hash for panel in self.panels.values()},
             "model": {"hash": self.model_hash},
             "cohort": {"slides": len(cohort), "hash": sha256_json(cohort)},
         }
@@ -69,6 +75,7 @@ class Inputs:
             "simulated": self.simulated,
             "configuration": asdict(self.settings),
             "panel": {**asdict(self.panel), "hash": self.panel.hash},
+            "panels": {called: asdict(panel) for called, panel in self.panels.items()},
             "model": {"name": self.settings.model, "hash": self.model_hash},
             "tables": {name: sha256_json(text) for name, text in self.tables.items()},
             "python": platform.python_version(),
@@ -107,14 +114,15 @@ def load_inputs(
 
     cohort = Path(cohort).absolute()
     entries = tuple(_absolute(entry, cohort.parent) for entry in load_cohort(cohort))
-    panels = _panels(cohort, entries, load_panel(settings.panel))
+    default = load_panel(settings.panel)
+    if Path(settings.panel).is_file():
+        settings = replace(settings, panel=str(Path(settings.panel).absolute()))
     given = {"clinical": clinical, "imaging": imaging, "markers": markers, "schedule": schedule}
     tables = {name: _normalised(name, Path(path)) for name, path in given.items() if path is not None}
     return Inputs(
         entries=entries,
         settings=settings,
-        panel=next(iter(panels.values())),
-        panels=panels,
+        panels=_panels(cohort, entries, settings.panel, default),
         model_hash=model_hash(settings.model),
         tables={"cohort": _to_csv([_as_row(entry) for entry in entries]), **tables},
         # The simulator lays the truth beside its cohort table.
@@ -155,19 +163,20 @@ def _absolute(entry: SlideEntry, folder: Path) -> SlideEntry:
     return replace(entry, slide=entry.slide.absolute(), panel=panel)
 
 
-def _panels(cohort: Path, entries: tuple[SlideEntry, ...], default: Panel) -> dict[str, Panel]:
+def _panels(cohort: Path, entries: tuple[SlideEntry, ...], called: str, default: Panel) -> dict[str, Panel]:
     """Load every panel in use, the default first, and refuse a patient whose samples would be read by two."""
-    loaded = {entry.panel: load_panel(entry.panel) if entry.panel else default for entry in entries}
+    panels = {} if all(entry.panel for entry in entries) else {called: default}
     by_patient: dict[str, Panel] = {}
-    by_name = {default.name: default} if None in loaded else {}
+    by_name: dict[str, Panel] = {}
     for entry in entries:
-        panel = loaded[entry.panel]
+        called_by = entry.panel or called
+        panel = panels[called_by] = panels.get(called_by) or load_panel(called_by)
         if by_name.setdefault(panel.name, panel) != panel:
             raise TableError(cohort, f"two panels have the name {panel.name}", "rename one of them")
         if entry.sample_kind == "patient" and by_patient.setdefault(entry.patient_id, panel) != panel:
             fault = f"patient {entry.patient_id} has slides of the panels {by_patient[entry.patient_id].name}"
             raise TableError(cohort, f"{fault} and {panel.name}", "give one patient's slides one panel")
-    return by_name
+    return panels
 
 
 def _normalised(name: str, path: Path) -> str:

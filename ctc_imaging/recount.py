@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ctc_imaging.files import write_csv
-from ctc_imaging.panel import Panel, load_panel
+from ctc_imaging.panel import Panel
 from ctc_imaging.store.ledger import Ledger, Review
 from ctc_imaging.store.reviews import apply_reviews, current_reviews
 from ctc_imaging.store.run_folder import RunFolder
@@ -52,7 +52,7 @@ def recount(run: RunFolder) -> Recount:
     from ctc_imaging.timeline import build_timeline
 
     panel, landmark_day = run.panel(), run.settings().landmark_day
-    slides = slide_table(_slide_rows(run, panel))
+    slides = slide_table(_slide_rows(run))
     counts = count_samples(slides)
     clinical = tables.load_clinical(run.table("clinical")) if run.table("clinical").is_file() else None
     schedule = tables.load_schedule(run.table("schedule")) if run.table("schedule").is_file() else None
@@ -64,20 +64,19 @@ def recount(run: RunFolder) -> Recount:
     return Recount(slides, counts, timeline, notes)
 
 
-def _slide_rows(run: RunFolder, panel: Panel) -> Iterator[dict[str, Any]]:
+def _slide_rows(run: RunFolder) -> Iterator[dict[str, Any]]:
     from ctc_imaging.cohort import load_cohort
     from ctc_imaging.counting import slide_row
 
     with Ledger(run.ledger) as ledger:
         states, reviews = ledger.slides(), current_reviews(run, ledger)
     for entry in load_cohort(run.table("cohort")):
-        state = states[entry.slide_id]
-        if state.state != "done":
-            yield slide_row(entry, None, None, state.reason or None)
+        state = states.get(entry.slide_id)
+        if state is None or state.state != "done":
+            yield slide_row(entry, None, None, state.reason or None if state else None)
             continue
         quality = json.loads((run.slide(entry.slide_id) / "quality.json").read_text(encoding="utf-8"))
-        own_panel = load_panel(entry.panel) if entry.panel else panel
-        cells = reviewed_cells(run, entry.slide_id, reviews.get(entry.slide_id, []), own_panel)
+        cells = reviewed_cells(run, entry.slide_id, reviews.get(entry.slide_id, []), run.panel(entry.panel))
         yield slide_row(entry, cells, quality)
 
 

@@ -53,10 +53,17 @@ def write_run(
     run.prepare()
     entries = load_cohort(cohort)
     cohort_text = pd.DataFrame([row | {"slide": str(cohort.parent / row["slide"])} for row in rows]).to_csv(index=False)
-    inputs = Inputs(entries, Settings(), panel, {panel.name: panel}, MODEL_HASH, {"cohort": cohort_text}, True)
+    inputs = Inputs(
+        entries=entries,
+        settings=Settings(),
+        panels={panel.name: panel},
+        model_hash=MODEL_HASH,
+        tables={"cohort": cohort_text},
+        simulated=True,
+    )
     save_tables(run, inputs)
     run.describe(inputs.identity, inputs.facts())
-    with Ledger(run.ledger) as ledger:
+    with Ledger(run.ledger, create=True) as ledger:
         ledger.set_slides(slides)
         for seed, entry in enumerate(entries):
             write_slide(simulate_slide(shape_px, 6, 50, seed=seed), entry.slide.parent)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import resources
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ import pytest
 from ctc_imaging.config import Settings
 from ctc_imaging.errors import CtcImagingError, RunError, TableError
 from ctc_imaging.files import sha256_file
+from ctc_imaging.recount import recount
 from ctc_imaging.store.ledger import Ledger
 from ctc_imaging.store.run_folder import RunFolder
 
@@ -92,6 +94,26 @@ def test_bad_slides_fail_alone_with_their_reason(start, tmp_path):
 def test_a_slide_that_crashes_once_is_saved_by_a_second_try(start):
     result = start({"S1": "crash once", "S2": "a"})
     assert (result.done, result.failed) == (("S1", "S2"), {})
+
+
+def test_a_slide_without_all_its_results_fails_alone(start):
+    result = start({"S1": "a", "S2": "lacking"})
+    assert (result.done, list(result.failed)) == (("S1",), ["S2"])
+    assert "results lack overview.png" in result.failed["S2"]
+
+
+def test_a_damaged_run_folder_is_refused_in_one_line(start, tmp_path):
+    start({"S1": "a"})
+    run = tmp_path / "run"
+    facts = (run / "run.json").read_text()
+    for damaged in (facts[:100], "[]", "{}", facts.replace('"schema": 1', '"schema": 99')):
+        (run / "run.json").write_text(damaged)
+        with pytest.raises(RunError, match=r"run\.json"):
+            start()
+    (run / "run.json").write_text(facts)
+    (run / "ledger.sqlite").unlink()
+    with pytest.raises(RunError, match="ledger is missing"):
+        recount(RunFolder(run))
 
 
 def test_a_missing_slide_fails_alone(start, tmp_path, fake):
@@ -228,6 +250,33 @@ def test_bad_input_stops_before_any_slide_and_makes_no_folder(start, tmp_path, o
     with pytest.raises(CtcImagingError, match=error):
         start({"S1": "a"}, **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_panel_of_ones_own_is_kept_in_the_run(start, tmp_path, fake, monkeypatch):
+    own = (resources.files("ctc_imaging") / "panels" / "epithelial-3.yaml").read_text().replace("epithelial-3", "ours")
+    cohort = fake.write_cohort(tmp_path / "input", {"S1": "a", "S2": "b", "S3": "c", "S4": "d"})
+    (cohort.parent / "ours.yaml").write_text(own)
+    lines = cohort.read_text().splitlines()
+    cohort.write_text(
+        "\n".join(
+            [lines[0] + ",panel", *(f"{line},ours.yaml" for line in lines[1:3]), *(f"{line}," for line in lines[3:])]
+        )
+    )
+    start()
+    run = RunFolder(tmp_path / "run")
+    called = str(tmp_path / "input" / "ours.yaml")
+    assert (run.panel().name, run.panel(called).name) == ("emt-4", "ours")
+    (tmp_path / "input").rename(tmp_path / "moved")
+    start(cohort=tmp_path / "moved" / "cohort.csv")
+    recount(run)
+
+
+def test_the_run_goes_by_the_panel_its_slides_name(start, tmp_path, fake):
+    cohort = fake.write_cohort(tmp_path / "input", {"S1": "a"})
+    lines = cohort.read_text().splitlines()
+    cohort.write_text(f"{lines[0]},panel\n{lines[1]},epithelial-3\n")
+    start()
+    assert RunFolder(tmp_path / "run").panel().name == "epithelial-3"
 
 
 def test_one_patient_is_never_read_with_two_panels(start, tmp_path, fake):

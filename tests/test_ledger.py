@@ -23,7 +23,7 @@ REVIEW = Review("S1", 7, "artefact", "", "A. Reader", utc_now(), "dust", "ctc", 
 
 @pytest.fixture
 def ledger(tmp_path):
-    with Ledger(tmp_path / "ledger.sqlite") as opened:
+    with Ledger(tmp_path / "ledger.sqlite", create=True) as opened:
         yield opened
 
 
@@ -63,11 +63,11 @@ def test_setting_slides_again_keeps_states_and_drops_strangers(ledger):
 
 
 def test_everything_is_there_after_closing(tmp_path):
-    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+    with Ledger(tmp_path / "ledger.sqlite", create=True) as ledger:
         ledger.set_slides(["S1"])
         ledger.add_reviews([REVIEW])
         ledger.record("a person", "signed", "S1")
-    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+    with Ledger(tmp_path / "ledger.sqlite", create=True) as ledger:
         assert list(ledger.slides()) == ["S1"]
         assert ledger.reviews() == [REVIEW]
         assert [(event.actor, event.event, event.detail) for event in ledger.events()] == [("a person", "signed", "S1")]
@@ -98,7 +98,7 @@ ATTACKS = [
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_sql_that_would_change_a_record_is_refused(tmp_path, attack):
-    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+    with Ledger(tmp_path / "ledger.sqlite", create=True) as ledger:
         ledger.add_reviews([REVIEW])
         ledger.record("a person", "signed")
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as connection:
@@ -121,7 +121,7 @@ ADDED = st.builds(
 def test_old_reviews_never_change_whatever_is_tried(steps):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.sqlite"
-        with Ledger(path) as ledger:
+        with Ledger(path, create=True) as ledger:
             seen: list[Review] = []
             for step in steps:
                 if isinstance(step, Review):
@@ -139,7 +139,7 @@ READ_MANY = """
 import sys
 from pathlib import Path
 from ctc_imaging.store.ledger import Ledger, Review, utc_now
-with Ledger(Path(sys.argv[1])) as ledger:
+with Ledger(Path(sys.argv[1]), create=True) as ledger:
     for cell_id in range(25):
         ledger.add_reviews([Review("S1", cell_id, "ctc", "", sys.argv[2], utc_now(), "", "", "", "", "")])
 """
@@ -157,13 +157,19 @@ def test_two_readers_at_once_lose_nothing(tmp_path):
 
 def test_the_schema_has_a_version(tmp_path):
     path = tmp_path / "ledger.sqlite"
-    Ledger(path).close()
+    Ledger(path, create=True).close()
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
         connection.commit()
     with pytest.raises(RunError, match="newer version"):
         Ledger(path)
+
+
+def test_a_missing_ledger_is_not_made_by_looking(tmp_path):
+    with pytest.raises(RunError, match="ledger is missing"):
+        Ledger(tmp_path / "ledger.sqlite")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_no_ledger_is_refused(tmp_path):

@@ -88,6 +88,12 @@ def test_dirt_on_a_cell_does_not_take_its_place():
     assert match_cells(cells((10.1, 10)), truth).tolist() == [1]
 
 
+def test_of_two_cells_segmented_as_one_the_ctc_counts():
+    truth = objects([(10, 10, 10, "leukocyte", "leukocyte"), (10, 16, 12, "ctc", "ctc")])
+    assert match_cells(cells((10, 12)), truth).tolist() == [1]
+    assert match_cells(cells((10, 12), (10, 16)), truth).tolist() == [0, 1]
+
+
 def test_labels_name_fragments_and_unmatched_cells():
     truth = objects([(10, 10, 10, "ctc", "ctc"), (50, 50, 6, "artefact", "naked_nucleus")])
     labels = label_cells(cells((10, 10), (13, 10), (50, 51), (80, 80)), truth, load_panel("epithelial-3"))
@@ -294,14 +300,16 @@ def test_calibration_error_by_hand():
 
 
 def fixed_classifier() -> Classifier:
-    return Classifier("fixed", None, Calibration(1.0, (0.0, 0.0, 0.0)), Thresholds(0.9, 0.2, 0.6), "0" * 64)
+    return Classifier("fixed", None, Calibration(1.0, (0.0, 0.0, 0.0)), Thresholds(0.9, 0.2, 0.6), {})
 
 
 def test_unsegmented_and_indeterminate_ctcs_count_as_missed():
+    kinds = np.array(["ctc", "ctc", "fibre", "leukocyte"])
     p = np.array([[0.95, 0.05, 0], [0.5, 0.5, 0], [0.92, 0.08, 0], [0, 1, 0]])
-    found = figures(fixed_classifier(), p, np.array([0, 0, 1, 1]), {"ctc": 4, "leukocyte": 100_000})
+    found = figures(fixed_classifier(), p, np.array([0, 0, 1, 1]), kinds, {"ctc": 4, "leukocyte": 100_000})
     assert found["sensitivity"]["value"] == 0.25
     assert found["false_ctc"] == 1
+    assert found["false_kinds"] == {"fibre": 1}
     assert found["false_ctc_per_100k"]["value"] == 1
     assert found["coverage"] == 0.75
     assert found["sensitivity_at_fp"]["1"]["value"] == 0.5

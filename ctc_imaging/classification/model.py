@@ -72,15 +72,20 @@ class Classifier:
         In evaluation mode.
     calibration : Calibration
     thresholds : Thresholds
-    hash : str
-        SHA-256 of all that decides a call: weights, calibration, thresholds, crops.
+    description : dict
+        The whole ``model.json``, with what the model was trained on and measured to do.
     """
 
     name: str
     network: CellNetwork
     calibration: Calibration
     thresholds: Thresholds
-    hash: str
+    description: dict[str, Any]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of all that decides a call: weights, calibration, thresholds, crops; as hex."""
+        return description_hash(self.description)
 
     def predict(self, batch: CropBatch) -> tuple[np.ndarray, np.ndarray]:
         """Classify crops.
@@ -197,7 +202,7 @@ def read_model(folder: Path) -> Classifier:
     except (ValueError, TypeError, AttributeError) as error:
         raise _damaged(folder / DESCRIPTION, error) from error
     network = _network(weights, description)
-    return Classifier(folder.name, network, calibration, thresholds, description_hash(description))
+    return Classifier(folder.name, network, calibration, thresholds, description)
 
 
 def read_description(folder: Path) -> dict[str, Any]:

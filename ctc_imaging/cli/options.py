@@ -18,7 +18,7 @@ Model = Annotated[str | None, typer.Option(metavar="NAME", help="Classifier, see
 Seed = Annotated[int | None, typer.Option(metavar="N", help="Seed of everything random.")]
 Panel = Annotated[str | None, typer.Option(metavar="P", help="A shipped panel's name, or a panel as a YAML file.")]
 PixelSize = Annotated[float | None, typer.Option(metavar="UM", help="Side of a pixel in um.")]
-Workers = Annotated[int | None, typer.Option(metavar="N", help="Slides at a time; by default one a processor.")]
+Workers = Annotated[int | None, typer.Option(metavar="N", min=1, help="Slides at a time; by default one a processor.")]
 Reader = Annotated[str, typer.Option(metavar="NAME", help="Who reads.", show_default=False)]
 Blinded = Annotated[bool, typer.Option(help="Hide calls, other readers, patient and visit.")]
 Shape = Annotated[str, typer.Option(metavar="ROWS,COLUMNS", help="Size of a slide in px.")]

@@ -126,16 +126,20 @@ class Ledger:
     Parameters
     ----------
     path : Path
-        The SQLite file, made if it doesn't exist.
+        The SQLite file.
+    create : bool
+        Make the file if it doesn't exist.
 
     Raises
     ------
     RunError
-        If the file is no ledger, is damaged, or was made by a newer version.
+        If the file is missing, is no ledger, is damaged, or was made by a newer version.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, create: bool = False) -> None:
         self.path = Path(path)
+        if not create and not self.path.is_file():
+            raise RunError(self.path, "the ledger is missing", "run the same command as before, with --force")
         with self._own_errors():
             self._connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:

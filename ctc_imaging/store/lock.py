@@ -36,7 +36,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         try:
             _try_lock(handle)
-        except OSError as error:
+        except (BlockingIOError, PermissionError) as error:
             raise RunError(path.parent, "another run is at work in this folder", "wait for its end") from error
         yield
     finally:

@@ -31,6 +31,7 @@ _OWN = (
     "ledger.sqlite-wal",
     "ledger.sqlite-shm",
 )
+_FACTS = ("schema", "identity", "hash", "configuration", "panel", "panels", "model")
 _ELSEWHERE = "use another --out, or --force to compute everything anew"
 
 
@@ -94,7 +95,7 @@ class RunFolder:
 
     def is_complete(self, slide_id: str) -> bool:
         """Say whether all of a slide's results are there."""
-        return all((self.slide(slide_id) / part).exists() for part in SLIDE_PARTS)
+        return not missing_parts(self.slide(slide_id))
 
     def locked(self) -> AbstractContextManager[None]:
         """Keep every other run out of the folder for the length of a block.
@@ -122,7 +123,7 @@ class RunFolder:
         path = self.description
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
-            schema = facts["schema"]
+            schema = {name: facts[name] for name in _FACTS}["schema"]
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(self.path, "there is no run here", "give the folder that ctc-imaging run made") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -135,9 +136,10 @@ class RunFolder:
         """Return the settings the run was made with."""
         return Settings(**self.read()["configuration"])
 
-    def panel(self) -> Panel:
-        """Return the panel the run was made with, whatever has become of its file."""
-        return parse_panel(json.dumps(self.read()["panel"]), self.description)
+    def panel(self, called: str | None = None) -> Panel:
+        """Return the panel a slide calls for, or the one the run goes by, whatever has become of its file."""
+        facts = self.read()
+        return parse_panel(json.dumps(facts["panels"][called] if called else facts["panel"]), self.description)
 
     def prepare(self) -> None:
         """Make the folder.
@@ -187,9 +189,6 @@ class RunFolder:
     def publish(self, slide_id: str) -> None:
         """Move a slide's finished results to their place, in one step, after they are safe on disk."""
         partial, final = self.partial(slide_id), self.slide(slide_id)
-        missing = [part for part in SLIDE_PARTS if not (partial / part).exists()]
-        if missing:
-            raise RunError(final, f"the slide's results lack {', '.join(missing)}", "report this as a fault")
         _sync_tree(partial)
         shutil.rmtree(final, ignore_errors=True)
         partial.replace(final)
@@ -210,6 +209,11 @@ class RunFolder:
         """Remove all that a killed run left unfinished."""
         for folder in self.slides.glob(".*.partial"):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def missing_parts(folder: Path) -> list[str]:
+    """List which of a slide's results its folder lacks."""
+    return [part for part in SLIDE_PARTS if not (folder / part).exists()]
 
 
 def _sync_tree(folder: Path) -> None:

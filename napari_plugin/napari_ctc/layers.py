@@ -17,7 +17,7 @@ import zarr
 
 from ctc_imaging.cohort import SlideEntry, load_cohort
 from ctc_imaging.errors import CtcImagingError, RunError, SlideError
-from ctc_imaging.panel import Panel, load_panel
+from ctc_imaging.panel import Panel
 from ctc_imaging.slide import Slide, open_slide
 from ctc_imaging.store.ledger import Ledger
 from ctc_imaging.store.reviews import apply_reviews, current_reviews
@@ -136,14 +136,14 @@ def open_view(run: RunFolder, slide_id: str) -> SlideView:
     Raises
     ------
     CtcImagingError
-        If the run has no results of this slide, or its panel is gone.
+        If the run has no results of this slide.
     """
     if not run.is_complete(slide_id):
         raise RunError(run.slide(slide_id), "the slide's results aren't there", "finish it with ctc-imaging run")
     entry = next((entry for entry in load_cohort(run.table("cohort")) if entry.slide_id == slide_id), None)
     if entry is None:
         raise RunError(run.table("cohort"), f"no slide {slide_id}", "make the run anew in another folder")
-    panel = load_panel(entry.panel) if entry.panel else run.panel()
+    panel = run.panel(entry.panel)
     labels: Any = zarr.open_group(run.slide(slide_id) / "labels.ome.zarr", mode="r")
     finest = labels.attrs["multiscales"][0]["datasets"][0]
     pixel_size_um = float(finest["coordinateTransformations"][0]["scale"][-1])

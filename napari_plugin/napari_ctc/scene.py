@@ -69,7 +69,7 @@ class Scene:
         changed = self._view is None or self._view.slide_id != cell.slide_id
         if changed:
             self._open(cell.slide_id)
-        self._viewer.camera.center = (cell.y_um, cell.x_um)
+        self._viewer.scene.camera.center = (cell.y_um, cell.x_um)
         self._viewer.layers[CURRENT].data = np.array([[cell.y_um, cell.x_um]])
         return changed
 
@@ -107,14 +107,14 @@ class Scene:
         return [(layer.name, layer.multiscale) for layer in there]
 
     def _lay(self, described: list[LayerData]) -> None:
-        first, zoom = self._view is None, self._viewer.camera.zoom
+        first, zoom = self._view is None, self._viewer.scene.camera.zoom
         self.clear()
         for data, metadata, kind in described:
             self._add(Layer.create(data, metadata, kind))
         self._add(_current_cell())
         self._viewer.layers.selection.clear()
-        self._viewer.camera.zoom = _ZOOM_PX_PER_UM if first else zoom
-        self._viewer.scale_bar.visible = True
+        self._viewer.scene.camera.zoom = _ZOOM_PX_PER_UM if first else zoom
+        self._viewer.canvas.overlays.scale_bar.visible = True
 
     def _add(self, layer: Layer) -> None:
         self._layers.append(self._viewer.add_layer(layer))

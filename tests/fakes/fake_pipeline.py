@@ -68,6 +68,8 @@ def process(entry, folder, settings):
         sys.stdout.write("printed by a worker\n")
         sys.stdout.flush()
     write_results(folder, cells_of(text))
+    if "lacking" in text:
+        (folder / "overview.png").unlink()
     return {"cells": len(cells_of(text))}
 
 
@@ -109,7 +111,7 @@ def make_run(folder: Path, texts: dict[str, str]) -> RunFolder:
     run.prepare()
     save_tables(run, inputs)
     run.describe(inputs.identity, inputs.facts())
-    with Ledger(run.ledger) as ledger:
+    with Ledger(run.ledger, create=True) as ledger:
         ledger.set_slides(list(texts))
         for entry in inputs.entries:
             partial = run.partial(entry.slide_id)

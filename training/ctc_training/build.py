@@ -16,7 +16,7 @@ from ctc_imaging.classification.model import Calibration, Classifier, Thresholds
 from ctc_imaging.files import write_text
 from ctc_training.calibrate import PREVALENCE, choose_thresholds, fit_calibration
 from ctc_training.card import model_card
-from ctc_training.dataset import CropSet, Recipe, simulated_crops
+from ctc_training.dataset import FRAGMENT, CropSet, Recipe, simulated_crops
 from ctc_training.evaluate import Outputs, evaluate, outputs_on
 from ctc_training.plan import STANDARD, Plan
 from ctc_training.train import Schedule, train_network
@@ -76,10 +76,12 @@ def make_model(
 def calibrate(outputs: Outputs) -> tuple[Calibration, Thresholds]:
     """Fit the calibration on all held-out slides, and the thresholds on the standard ones.
 
-    A threshold fit for slides gone wrong would cost CTCs on good ones.
+    A threshold fit for slides gone wrong would cost CTCs on good ones. Second pieces of a true CTC
+    are no measure of a classifier, and their number goes with the CTCs, not with the leukocytes.
     """
-    calibration = fit_calibration(outputs.logits, outputs.target)
-    standard, truth = outputs.setting == STANDARD, outputs.counts(STANDARD)
+    whole = outputs.kind != FRAGMENT
+    calibration = fit_calibration(outputs.logits[whole], outputs.target[whole])
+    standard, truth = whole & (outputs.setting == STANDARD), outputs.counts(STANDARD)
     p_ctc = calibration.probabilities(outputs.logits[standard])[:, 0]
     return calibration, choose_thresholds(p_ctc, outputs.target[standard], truth["leukocyte"], truth["ctc"])
 

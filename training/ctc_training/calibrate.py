@@ -17,8 +17,11 @@ FALSE_ALLOWED = 1.0
 """False CTCs per 100,000 leukocytes aimed at."""
 
 SENSITIVITY_WANTED = 0.97
-DOUBTFUL_ALLOWED = 300.0
+DOUBTFUL_ALLOWED = 100.0
 """At most this many leukocytes and artefacts per 100,000 leukocytes go to a person for a doubt."""
+
+LEAST_DOUBT = 0.01
+"""A calibrated p of less isn't worth a person's time."""
 
 CLEAR = 0.6
 
@@ -68,7 +71,7 @@ def choose_thresholds(p_ctc: np.ndarray, target: np.ndarray, leukocytes: int, ct
     wanted = int(np.ceil(SENSITIVITY_WANTED * ctc))
     highest = float(true[wanted - 1]) if 0 < wanted <= len(true) else 0.0
     chosen = _between(lowest, highest) if highest > lowest else lowest
-    doubtful = min(threshold_for(false, DOUBTFUL_ALLOWED, leukocytes), chosen)
+    doubtful = min(max(threshold_for(false, DOUBTFUL_ALLOWED, leukocytes), LEAST_DOUBT), chosen)
     return Thresholds(ctc=round(chosen, 6), doubtful=round(doubtful, 6), clear=CLEAR)
 
 

@@ -17,11 +17,27 @@ from ctc_imaging.classification.crops import ROLES, iterate_crops
 from ctc_imaging.files import atomic_path, sha256_json
 from ctc_imaging.panel import Panel, load_panel
 from ctc_imaging.segmentation import measure_background, segment_slide
+from ctc_imaging.simulation import SETTINGS, SimulatedSlide
+from ctc_imaging.simulation.settings import LogNormal
+from ctc_imaging.simulation.slide import simulate_with
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ctc_imaging.simulation import SimulatedSlide
+DIRTY = replace(
+    SETTINGS["standard"],
+    name="dirty",
+    meaning="ten times the dirt, and stains on the wrong cells, for training only",
+    leukocyte_cd45_snr=LogNormal.from_fifth_centile(7.0, 1.5),
+    nonspecific_ck=30.0,
+    nonspecific_ck_snr=LogNormal(5.0, 0.5),
+    dye_aggregates=50.0,
+    debris=100.0,
+    naked_nuclei=40.0,
+    fibres=8.0,
+    ck_fragments=60.0,
+)
+"""Hard negatives in numbers: what fools a classifier is rare on a standard slide."""
 
 UNMATCHED = "unmatched"
 FRAGMENT = "fragment"
@@ -30,7 +46,7 @@ FRAGMENT = "fragment"
 
 @dataclass(frozen=True)
 class Recipe:
-    """One simulated slide of a dataset."""
+    """One simulated slide of a dataset; `setting` is one of the simulator's, or ``dirty``."""
 
     setting: str
     seed: int
@@ -137,8 +153,9 @@ def take(crops: CropSet, rows: np.ndarray) -> CropSet:
 def match_cells(cells: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
     """Match segmented cells to true objects, one to one, nearest first.
 
-    An object takes cells whose centre lies within its radius. True cells choose before dirt, so
-    that a dye speck on a leukocyte doesn't make the leukocyte an artefact.
+    An object takes cells whose centre lies within its radius. CTCs choose first, then leukocytes,
+    then dirt: of two cells segmented as one the CTC is what must be found, and a dye speck on a
+    leukocyte doesn't make the leukocyte an artefact.
 
     Parameters
     ----------
@@ -153,10 +170,10 @@ def match_cells(cells: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
         Position of each cell's object in `truth`, -1 for none.
     """
     cell, thing, distance = _within_radius(cells, truth)
-    is_dirt = (truth["class"] == "artefact").to_numpy()[thing]
+    order = truth["class"].map(CLASSES.index).to_numpy()[thing]
     match = np.full(len(cells), -1, np.int64)
     taken = np.zeros(len(truth), bool)
-    for index in np.lexsort((distance, is_dirt)):
+    for index in np.lexsort((distance, order)):
         if match[cell[index]] < 0 and not taken[thing[index]]:
             match[cell[index]] = thing[index]
             taken[thing[index]] = True
@@ -216,13 +233,11 @@ def crops_of_slide(slide: SimulatedSlide, panel: Panel, source: str) -> CropSet:
 
 
 def _make(recipe: Recipe) -> CropSet:
-    from ctc_imaging.simulation import simulate_slide
-
-    slide = simulate_slide(
-        shape_px=recipe.shape_px,
+    slide = simulate_with(
+        SETTINGS.get(recipe.setting, DIRTY),
+        recipe.shape_px,
         ctc=recipe.ctc,
         leukocytes=recipe.leukocytes,
-        setting=recipe.setting,
         seed=recipe.seed,
         pixel_size_um=recipe.pixel_size_um,
         panel=recipe.panel,

@@ -107,11 +107,14 @@ def evaluate(classifier: Classifier, outputs: Outputs) -> dict[str, Any]:
     by_source = {}
     for setting in outputs.truth:
         rows = outputs.setting == setting
-        by_source[setting] = figures(classifier, p[rows], outputs.target[rows], outputs.counts(setting))
-    return {**figures(classifier, p, outputs.target, outputs.counts()), "by_source": by_source}
+        part = p[rows], outputs.target[rows], outputs.kind[rows]
+        by_source[setting] = figures(classifier, *part, outputs.counts(setting))
+    return {**figures(classifier, p, outputs.target, outputs.kind, outputs.counts()), "by_source": by_source}
 
 
-def figures(classifier: Classifier, p: np.ndarray, target: np.ndarray, truth: Mapping[str, int]) -> dict[str, Any]:
+def figures(
+    classifier: Classifier, p: np.ndarray, target: np.ndarray, kind: np.ndarray, truth: Mapping[str, int]
+) -> dict[str, Any]:
     """Tell sensitivity, false CTCs, calibration and coverage.
 
     Parameters
@@ -120,6 +123,7 @@ def figures(classifier: Classifier, p: np.ndarray, target: np.ndarray, truth: Ma
         For its thresholds.
     p : ndarray of float64, shape (n, 3)
     target : ndarray of int, shape (n,)
+    kind : ndarray of str, shape (n,)
     truth : mapping
         Numbers of true `ctc` and `leukocyte`.
 
@@ -127,10 +131,10 @@ def figures(classifier: Classifier, p: np.ndarray, target: np.ndarray, truth: Ma
     -------
     dict
         `ctc`, `leukocytes`: how many were there. `sensitivity`: found by the model's own threshold,
-        with `false_ctc` (a count) and `false_ctc_per_100k` leukocytes. `sensitivity_at_fp`: the
-        same at the thresholds that let 1, 10, 100 false CTCs per 100,000 leukocytes pass. Each is
-        `value`, `low`, `high` (exact 95 % limits). `ece`: expected calibration error. `coverage`:
-        share of cells that aren't indeterminate.
+        with `false_ctc` (a count), `false_kinds` (what they are) and `false_ctc_per_100k` leukocytes.
+        `sensitivity_at_fp`: the same at the thresholds that let 1, 10, 100 false CTCs per 100,000
+        leukocytes pass. Each is `value`, `low`, `high` (exact 95 % limits). `ece`: expected
+        calibration error. `coverage`: share of cells that aren't indeterminate.
     """
     calls = decide(p, classifier.thresholds)
     is_ctc = target == CLASSES.index("ctc")
@@ -139,12 +143,14 @@ def figures(classifier: Classifier, p: np.ndarray, target: np.ndarray, truth: Ma
     for allowed in FALSE_PER:
         threshold = threshold_for(falling, allowed, truth["leukocyte"])
         at_fp[str(allowed)] = proportion(int((p[is_ctc, 0] >= threshold).sum()), truth["ctc"])
-    false = int((calls[~is_ctc] == "ctc").sum())
+    false_kinds = Counter(kind[~is_ctc & (calls == "ctc")].tolist())
+    false = false_kinds.total()
     return {
         "ctc": truth["ctc"],
         "leukocytes": truth["leukocyte"],
         "sensitivity": proportion(int((calls[is_ctc] == "ctc").sum()), truth["ctc"]),
         "false_ctc": false,
+        "false_kinds": dict(sorted(false_kinds.items())),
         "false_ctc_per_100k": poisson_rate(false, truth["leukocyte"]),
         "sensitivity_at_fp": at_fp,
         "ece": expected_calibration_error(p, target),

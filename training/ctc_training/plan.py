@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ctc_training.dataset import Recipe
+from ctc_training.dataset import DIRTY, Recipe
 
 STANDARD = "standard"
 HARDER = (
@@ -21,7 +21,7 @@ HARDER = (
 # Slides of one purpose take seeds from one such range; a model's own seed moves them all.
 SEEDS_PER_MODEL = 10_000
 SEEDS_PER_PURPOSE = 1_000
-MOST_SLIDES = SEEDS_PER_PURPOSE // (1 + len(HARDER))
+MOST_SLIDES = SEEDS_PER_PURPOSE // (2 + len(HARDER))
 """Slides of one setting and purpose that still have seeds of their own."""
 
 
@@ -43,7 +43,7 @@ class Plan:
 def full_plan(seed: int) -> Plan:
     """Slides for a model in earnest, mostly standard ones, rich in CTCs for training."""
     first = 1 + seed * SEEDS_PER_MODEL
-    training = slides({STANDARD: 16, **dict.fromkeys(HARDER, 2)}, first, ctc=400, leukocytes=2500)
+    training = slides({STANDARD: 12, **dict.fromkeys(HARDER, 2), DIRTY.name: 8}, first, ctc=400, leukocytes=2500)
     calibration = large_slides({STANDARD: 12, **dict.fromkeys(HARDER, 1)}, first + SEEDS_PER_PURPOSE)
     return Plan(training, calibration, test_slides(seed, {STANDARD: 12, **dict.fromkeys(HARDER, 2)}))
 
@@ -74,6 +74,6 @@ def slides(
     """So many slides of each setting; a setting's seeds don't depend on which others are asked for."""
     return tuple(
         Recipe(setting, first_seed + place * MOST_SLIDES + number, ctc, leukocytes, shape_px)
-        for place, setting in enumerate((STANDARD, *HARDER))
+        for place, setting in enumerate((STANDARD, *HARDER, DIRTY.name))
         for number in range(counts.get(setting, 0))
     )

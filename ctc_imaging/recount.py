@@ -70,13 +70,15 @@ def _slide_rows(run: RunFolder) -> Iterator[dict[str, Any]]:
 
     with Ledger(run.ledger) as ledger:
         states, reviews = ledger.slides(), current_reviews(run, ledger)
-    for entry in load_cohort(run.table("cohort")):
+    entries = load_cohort(run.table("cohort"))
+    panels = {called: run.panel(called) for called in {entry.panel for entry in entries}}
+    for entry in entries:
         state = states.get(entry.slide_id)
         if state is None or state.state != "done":
             yield slide_row(entry, None, None, state.reason or None if state else None)
             continue
         quality = json.loads((run.slide(entry.slide_id) / "quality.json").read_text(encoding="utf-8"))
-        cells = reviewed_cells(run, entry.slide_id, reviews.get(entry.slide_id, []), run.panel(entry.panel))
+        cells = reviewed_cells(run, entry.slide_id, reviews.get(entry.slide_id, []), panels[entry.panel])
         yield slide_row(entry, cells, quality)
 
 

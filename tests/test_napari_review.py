@@ -22,12 +22,17 @@ from napari_ctc.scene import CURRENT
 from napari_ctc.widget import ReviewWidget
 from npe2 import PluginManifest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QWidget
-
-need_display()
+from qtpy.QtWidgets import QApplication, QWidget
 
 TEN = "EHMCLAULEA"
 CALLS = {"E": "ctc", "H": "ctc", "M": "ctc", "C": "ctc", "L": "leukocyte", "A": "artefact", "U": "indeterminate"}
+
+
+@pytest.fixture(scope="session")
+def qapp_cls():
+    """Come before the application is made, as Qt ends the process where there is no display."""
+    need_display()
+    return QApplication
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +54,8 @@ def review(make_napari_viewer, qtbot):
         viewer = make_napari_viewer(show=True)
         widget = ReviewWidget(viewer)
         viewer.window.add_dock_widget(widget, name="CTC review")
+        # Software rendering is the slowest part of these tests.
+        viewer.window.resize(600, 400)
         qtbot.waitUntil(widget.isVisible)
         if run is not None:
             widget.start(ReviewQueue(run, reader, blinded))
@@ -213,6 +220,19 @@ def test_the_next_slide_takes_the_layers_over_and_what_was_hidden_stays_hidden(r
     assert rows_of(run)[0].slide_id != first
 
 
+def test_layers_that_the_reader_renames_or_removes_do_no_harm(run, review, press):
+    viewer, widget = review(run)
+    viewer.layers[CELLS].name = "rings"
+    press(viewer, "E")
+    viewer.layers.remove("rings")
+    viewer.layers.remove(CURRENT)
+    press(viewer, "E")
+    assert len(rows_of(run)) == 2
+    cell = widget.session.queue.current
+    np.testing.assert_allclose(viewer.layers[CURRENT].data, [[cell.y_um, cell.x_um]])
+    assert CELLS in viewer.layers
+
+
 def test_who_cannot_see_the_panel_calls_nothing(run, review, press):
     viewer, widget = review(run)
     widget.hide()
@@ -230,13 +250,16 @@ def test_who_cannot_see_the_panel_calls_nothing(run, review, press):
 def test_a_call_that_cannot_be_written_is_said_and_the_queue_stays(run, review, press):
     viewer, widget = review(run)
     before = widget.session.queue.current.key
-    for path in run.path.glob("ledger.sqlite*"):
-        path.unlink()
-    run.ledger.mkdir()
+    sound = run.ledger.read_bytes()
+    run.ledger.write_bytes(b"damaged" * 999)
     press(viewer, "E")
     assert "the ledger can't be used" in widget.session.panel.message.text()
     assert widget.session.queue.current.key == before
     assert widget.session.queue.progress.read == 0
+    run.ledger.write_bytes(sound)
+    press(viewer, "E")
+    assert widget.session.panel.message.text() == ""
+    assert widget.session.queue.progress.read == 1
 
 
 def test_the_form_asks_for_run_and_reader(run, review, qtbot):

@@ -36,6 +36,8 @@ BLIND_COLOUR = "#e6e6e6"
 OUTLINES, NUCLEI, CELLS = "Cell outlines", "Nucleus outlines", "Cells"
 UNITS = ("um", "um")
 
+# Where a layer's metadata say what it is, whatever napari or the reader call it.
+_PART = "ctc_imaging"
 _CHUNK_PX = 1024
 # A plane of up to this side is shown whole; a larger one gets coarser levels for the view from afar.
 _WHOLE_PX = 4096
@@ -175,11 +177,10 @@ def slide_layers(run: RunFolder, view: SlideView, blinded: bool = False) -> list
 
 def dress(layer: Any) -> None:
     """Set what a layer's metadata can't: outlines drawn as lines, and results that can't be edited by accident."""
-    if not layer.metadata.get("ctc_imaging"):
-        return
-    if layer.name in (OUTLINES, NUCLEI):
+    part = layer.metadata.get(_PART)
+    if part in (OUTLINES, NUCLEI):
         layer.contour = 1
-    if layer.name in (OUTLINES, NUCLEI, CELLS):
+    if part in (OUTLINES, NUCLEI, CELLS):
         layer.editable = False
 
 
@@ -209,8 +210,7 @@ def _marker_layers(view: SlideView) -> Iterator[LayerData]:
         yield (
             levels if len(levels) > 1 else levels[0],
             {
-                **_in_um(view),
-                "name": channel.short.upper(),
+                **_in_um(view, channel.short.upper()),
                 "multiscale": len(levels) > 1,
                 "blending": "additive",
                 "colormap": channel.colour,
@@ -228,8 +228,7 @@ def _outline_layers(run: RunFolder, view: SlideView) -> Iterator[LayerData]:
         yield (
             levels if len(levels) > 1 else levels[0],
             {
-                **_in_um(view),
-                "name": name,
+                **_in_um(view, name),
                 "multiscale": len(levels) > 1,
                 "colormap": {None: colour, 0: "transparent"},
                 "opacity": 0.5,
@@ -250,7 +249,7 @@ def _cell_layer(run: RunFolder, view: SlideView, blinded: bool) -> LayerData:
     metadata = {
         "name": CELLS,
         "units": UNITS,
-        "metadata": {"ctc_imaging": True, "cell_id": cells["cell_id"].to_numpy()},
+        "metadata": {_PART: CELLS, "cell_id": cells["cell_id"].to_numpy()},
         "size": np.maximum(cells["diameter_um"].to_numpy(), 1.0) * _RING,
         "face_color": "transparent",
         "border_color": BLIND_COLOUR if blinded else [CALL_COLOURS[call] for call in calls] or BLIND_COLOUR,
@@ -261,5 +260,5 @@ def _cell_layer(run: RunFolder, view: SlideView, blinded: bool) -> LayerData:
     return cells[["y_um", "x_um"]].to_numpy(np.float64), metadata, "points"
 
 
-def _in_um(view: SlideView) -> dict[str, Any]:
-    return {"scale": (view.pixel_size_um,) * 2, "units": UNITS, "metadata": {"ctc_imaging": True}}
+def _in_um(view: SlideView, name: str) -> dict[str, Any]:
+    return {"name": name, "scale": (view.pixel_size_um,) * 2, "units": UNITS, "metadata": {_PART: name}}

@@ -38,7 +38,8 @@ class Scene:
         self._viewer = viewer
         self._run = run
         self._blinded = blinded
-        self._layers: list[Layer] = []
+        # By the names they were made with: a reader may rename them.
+        self._layers: dict[str, Layer] = {}
 
     @property
     def slide(self) -> SlideView:
@@ -66,58 +67,64 @@ class Scene:
         CtcImagingError
             If the slide has no results.
         """
-        changed = self._view is None or self._view.slide_id != cell.slide_id
+        changed = self._view is None or self._view.slide_id != cell.slide_id or not self._whole()
         if changed:
             self._open(cell.slide_id)
         self._viewer.scene.camera.center = (cell.y_um, cell.x_um)
-        self._viewer.layers[CURRENT].data = np.array([[cell.y_um, cell.x_um]])
+        self._layers[CURRENT].data = np.array([[cell.y_um, cell.x_um]])
         return changed
 
     def recolour(self, row: Review | None) -> None:
         """Give a cell of the slide the colour of its new call; a blinded reader's cells keep theirs."""
         if self._blinded or row is None or self._view is None or row.slide_id != self._view.slide_id:
             return
-        layer = self._viewer.layers[CELLS]
+        layer = self._layers[CELLS]
         colours = np.array(layer.border_color)
         colours[layer.metadata["cell_id"] == row.cell_id] = _rgba(CALL_COLOURS[row.call])
         layer.border_color = colours
 
     def clear(self) -> None:
         """Remove the layers."""
-        for layer in self._layers:
-            if layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
-        self._layers = []
+        with self._viewer.layers.batched_update():
+            for layer in self._layers.values():
+                if layer in self._viewer.layers:
+                    self._viewer.layers.remove(layer)
+        self._layers = {}
         self._view = None
 
     def _open(self, slide_id: str) -> None:
         view = open_view(self._run, slide_id)
         described = slide_layers(self._run, view, self._blinded)
         # New data in the layers that are there is faster than new layers, and what the reader hid stays hidden.
-        if self._shown() == [(metadata["name"], metadata.get("multiscale", False)) for _, metadata, _ in described]:
-            for layer, (data, metadata, _) in zip(self._layers, described, strict=False):
-                _refill(layer, data, metadata)
+        if self._whole() and self._fits(described):
+            for data, metadata, _ in described:
+                _refill(self._layers[metadata["name"]], data, metadata)
         else:
             self._lay(described)
         self._view = view
 
-    def _shown(self) -> list[tuple[str, bool]]:
-        """Names of the slide's layers that are still in the viewer, and whether they have levels."""
-        there = [layer for layer in self._layers if layer in self._viewer.layers and layer.name != CURRENT]
-        return [(layer.name, layer.multiscale) for layer in there]
+    def _whole(self) -> bool:
+        """Whether the reader has left all layers in the viewer."""
+        return bool(self._layers) and all(layer in self._viewer.layers for layer in self._layers.values())
+
+    def _fits(self, described: list[LayerData]) -> bool:
+        """Whether these are the same layers as those of the slide before, each with levels or without."""
+        shown = {name: layer.multiscale for name, layer in self._layers.items() if name != CURRENT}
+        return shown == {metadata["name"]: metadata.get("multiscale", False) for _, metadata, _ in described}
 
     def _lay(self, described: list[LayerData]) -> None:
         first, zoom = self._view is None, self._viewer.scene.camera.zoom
         self.clear()
-        for data, metadata, kind in described:
-            self._add(Layer.create(data, metadata, kind))
-        self._add(_current_cell())
+        with self._viewer.layers.batched_update():
+            for data, metadata, kind in described:
+                self._add(metadata["name"], Layer.create(data, metadata, kind))
+            self._add(CURRENT, _current_cell())
         self._viewer.layers.selection.clear()
         self._viewer.scene.camera.zoom = _ZOOM_PX_PER_UM if first else zoom
         self._viewer.canvas.overlays.scale_bar.visible = True
 
-    def _add(self, layer: Layer) -> None:
-        self._layers.append(self._viewer.add_layer(layer))
+    def _add(self, name: str, layer: Layer) -> None:
+        self._layers[name] = self._viewer.add_layer(layer)
         dress(layer)
 
 

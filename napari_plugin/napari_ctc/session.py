@@ -124,12 +124,13 @@ class ReviewSession(QWidget):
         """Write a row, then show the cell that the queue has come to."""
         # Who closed the panel and types on mustn't call cells unseen.
         if self.isVisible():
-            self._safely(lambda: self._scene.recolour(act()))
-            self._safely(self._show)
+            self._safely(lambda: self._scene.recolour(act()), self._show)
 
-    def _safely(self, act: Callable[[], None]) -> None:
+    def _safely(self, *acts: Callable[[], None]) -> None:
+        """Do one thing after the other up to the first that fails, and say why."""
         try:
-            act()
+            for act in acts:
+                act()
         except CtcImagingError as error:
             self.panel.message.setText(str(error))
             show_error(str(error))
@@ -138,8 +139,8 @@ class ReviewSession(QWidget):
         cell = self.queue.current
         if self._scene.show(cell) or self._crops is None:
             self._crops = CropSource(self.queue.run, self._scene.slide)
-            self.panel.message.setText(self._fault())
         self.panel.show_cell(self.queue, self._crops.pictures(cell.cell_id, cell.y_um, cell.x_um))
+        self.panel.message.setText(self._fault())
 
     def _fault(self) -> str:
         """Why there is no scan; without its path for a blinded reader, as a path may name the patient."""

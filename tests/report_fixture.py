@@ -199,6 +199,8 @@ def _write_facts(folder: Path, panel: Panel, simulated: bool) -> None:
         "simulated": simulated,
         "configuration": {"landmark_day": 30, "horizon_days": 730},
         "panel": {**asdict(panel), "hash": panel.hash},
+        "panels": {},
+        "identity": {},
         "model": {"name": "default", "hash": "5b1f" * 16},
     }
     (folder / "run.json").write_text(json.dumps(facts))

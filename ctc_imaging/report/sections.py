@@ -179,6 +179,7 @@ def slide_rows(run: Run) -> list[dict[str, Any]]:
             "assessed": percent(row["assessed_fraction"]) if row["state"] == "done" else MISSING,
             "cells": whole(row["cells"]) if row["state"] == "done" else MISSING,
             "reason": _slide_reason(row),
+            "plain": row["verdict"] == "counted" and not _slide_reason(row),
             "thumbnail": thumbnail(run.folder.slide(str(row["slide_id"])) / "overview.png")
             if place < THUMBNAILS
             else None,

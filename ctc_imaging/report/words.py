@@ -16,7 +16,7 @@ LABELS = {
     "turned_negative": "turned negative",
     "persistently_positive": "stayed positive",
     "not_assessable": "not assessable",
-    "not_due": "not due yet",
+    "not_due": "not due",
     "not_distinguishable": "unclear",
     "ctc": "CTC",
 }
@@ -53,12 +53,12 @@ def is_missing(value: Any) -> bool:
 
 
 def number(value: Any, digits: int = 2) -> str:
-    """A number to `digits` significant figures, more only before the point; a dash where it is missing.
+    """A number to `digits` significant figures, and as many decimals at most; a dash where it is missing.
 
     Examples
     --------
-    >>> number(0.7377), number(0.8001), number(12.0), number(73569.6), number(None)
-    ('0.74', '0.80', '12', '73,570', '–')
+    >>> number(0.7377), number(0.8001), number(12.0), number(73569.6), number(None), number(0.0051)
+    ('0.74', '0.80', '12', '73,570', '–', '<0.01')
     """
     if is_missing(value):
         return MISSING
@@ -69,7 +69,8 @@ def number(value: Any, digits: int = 2) -> str:
         return f"{value:,.0f}"
     rounded = float(f"{value:.{digits - 1}e}")
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
-    return f"{value:,.{min(decimals, 6)}f}"
+    least = 10.0**-digits
+    return f"<{least:g}" if 0 < value < least else f"{value:,.{min(decimals, digits)}f}"
 
 
 def whole(value: Any) -> str:

@@ -18,7 +18,7 @@ from ctc_training.calibrate import PREVALENCE, choose_thresholds, fit_calibratio
 from ctc_training.card import model_card
 from ctc_training.dataset import FRAGMENT, CropSet, Recipe, simulated_crops
 from ctc_training.evaluate import Outputs, evaluate, outputs_on
-from ctc_training.plan import STANDARD, Plan
+from ctc_training.plan import Plan
 from ctc_training.train import Schedule, train_network
 
 ARCHITECTURE = {"width": 24, "hidden": 96}
@@ -74,16 +74,16 @@ def make_model(
 
 
 def calibrate(outputs: Outputs) -> tuple[Calibration, Thresholds]:
-    """Fit the calibration on all held-out slides, and the thresholds on the standard ones.
+    """Fit calibration and thresholds on held-out slides.
 
-    A threshold fit for slides gone wrong would cost CTCs on good ones. Second pieces of a true CTC
-    are no measure of a classifier, and their number goes with the CTCs, not with the leukocytes.
+    Second pieces of a true CTC are left out: they are no measure of a classifier, and their number
+    goes with the CTCs, not with the leukocytes.
     """
     whole = outputs.kind != FRAGMENT
-    calibration = fit_calibration(outputs.logits[whole], outputs.target[whole])
-    standard, truth = whole & (outputs.setting == STANDARD), outputs.counts(STANDARD)
-    p_ctc = calibration.probabilities(outputs.logits[standard])[:, 0]
-    return calibration, choose_thresholds(p_ctc, outputs.target[standard], truth["leukocyte"], truth["ctc"])
+    logits, target = outputs.logits[whole], outputs.target[whole]
+    calibration = fit_calibration(logits, target)
+    p_ctc = calibration.probabilities(logits)[:, 0]
+    return calibration, choose_thresholds(p_ctc, target, outputs.counts()["leukocyte"])
 
 
 def describe_training(plan: Plan, crops: CropSet, schedule: Schedule) -> dict[str, Any]:

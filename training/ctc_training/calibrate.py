@@ -16,7 +16,9 @@ PER = 100_000
 FALSE_ALLOWED = 1.0
 """False CTCs per 100,000 leukocytes aimed at."""
 
-SENSITIVITY_WANTED = 0.97
+LEAST_CTC = 0.5
+"""A CTC must be likelier than not, also where held-out slides happen to hold nothing that looks like one."""
+
 DOUBTFUL_ALLOWED = 100.0
 """At most this many leukocytes and artefacts per 100,000 leukocytes go to a person for a doubt."""
 
@@ -51,28 +53,21 @@ def fit_calibration(logits: np.ndarray, target: np.ndarray) -> Calibration:
     return Calibration(round(temperature, 6), (round(float(bias[0]), 6), round(float(bias[1]), 6), 0.0))
 
 
-def choose_thresholds(p_ctc: np.ndarray, target: np.ndarray, leukocytes: int, ctc: int) -> Thresholds:
-    """Choose the thresholds for CTCs on held-out slides.
-
-    The threshold for a CTC lies half-way (in log-odds) between the lowest with at most
-    `FALSE_ALLOWED` false CTCs per 100,000 leukocytes and the highest that keeps
-    `SENSITIVITY_WANTED`; where the two cross, the former wins.
+def choose_thresholds(p_ctc: np.ndarray, target: np.ndarray, leukocytes: int) -> Thresholds:
+    """Choose the lowest thresholds that let no more false calls pass than is allowed.
 
     Parameters
     ----------
     p_ctc : ndarray of float64, shape (n,)
-        Of all segmented cells of the slides.
+        Of all segmented cells of held-out slides.
     target : ndarray of int, shape (n,)
-    leukocytes, ctc : int
-        True numbers on the slides, segmented or not.
+    leukocytes : int
+        True number on the slides, segmented or not.
     """
-    false, true = np.sort(p_ctc[target != 0])[::-1], np.sort(p_ctc[target == 0])[::-1]
-    lowest = threshold_for(false, FALSE_ALLOWED, leukocytes)
-    wanted = int(np.ceil(SENSITIVITY_WANTED * ctc))
-    highest = float(true[wanted - 1]) if 0 < wanted <= len(true) else 0.0
-    chosen = _between(lowest, highest) if highest > lowest else lowest
-    doubtful = min(max(threshold_for(false, DOUBTFUL_ALLOWED, leukocytes), LEAST_DOUBT), chosen)
-    return Thresholds(ctc=round(chosen, 6), doubtful=round(doubtful, 6), clear=CLEAR)
+    false = np.sort(p_ctc[target != CLASSES.index("ctc")])[::-1]
+    ctc = max(threshold_for(false, FALSE_ALLOWED, leukocytes), LEAST_CTC)
+    doubtful = min(max(threshold_for(false, DOUBTFUL_ALLOWED, leukocytes), LEAST_DOUBT), ctc)
+    return Thresholds(ctc=round(ctc, 6), doubtful=round(doubtful, 6), clear=CLEAR)
 
 
 def threshold_for(false: np.ndarray, allowed: float, leukocytes: int) -> float:
@@ -89,9 +84,3 @@ def threshold_for(false: np.ndarray, allowed: float, leukocytes: int) -> float:
     if count >= len(false):
         return 0.0
     return min(float(false[count]) + 1e-6, 1.0)
-
-
-def _between(low: float, high: float) -> float:
-    edges = np.clip([low, high], 1e-6, 1 - 1e-6)
-    middle = np.log(edges / (1 - edges)).mean()
-    return float(1 / (1 + np.exp(-middle)))

@@ -27,7 +27,7 @@ def train(
 ) -> None:
     """Train a model on simulated slides and write it to the folder --out, named after it.
 
-    --data keeps the simulated crops for another time (about 9 GB), --epochs is how long to learn, and
+    --data keeps the simulated crops for another time (about 13 GB), --epochs is how long to learn, and
     --small uses a few small slides, which proves the way and makes no useful model.
     """
     from ctc_training.build import make_model
@@ -54,8 +54,8 @@ def evaluate(
     """Measure a model on simulated slides that it has never seen.
 
     --settings are the simulator's, parted by commas, or all; --slides is how many of each, of 9,000
-    leukocytes and 50 CTCs; --data keeps the crops for another time. A model that was trained with
-    --seed N has seen the slides of other purposes of this seed only, so keep to it.
+    leukocytes and 50 CTCs; --data keeps the crops for another time. --seed is
+    the one the model was trained with: its test slides are then none of those it was made from.
     """
     from ctc_imaging.classification import load_model
     from ctc_training.evaluate import evaluate as measure

@@ -48,10 +48,12 @@ def process_slide(entry: SlideEntry, folder: Path, settings: Settings) -> dict[s
         channels = panel.assign(slide.channel_names, entry.slide)
         quality = assess(slide, channels, panel)
         cells = find_and_call_cells(slide, channels, panel, _classifier(settings.model), folder, settings.tile_px)
+        area_um2 = slide.shape[1] * slide.shape[2] * slide.pixel_size_um**2
+        quality = quality.without(cells.attrs["oversized_um2"] / area_um2)
         cells["assessed"] = quality.contains(cells["y_px"].to_numpy(), cells["x_px"].to_numpy())
         write_parquet(folder / "cells.parquet", _in_order(cells, panel))
         write_crops(folder / "crops.zarr", slide, channels, panel, cells)
-        write_json(folder / "quality.json", {**quality.to_json(), "oversized_um2": cells.attrs["oversized_um2"]})
+        write_json(folder / "quality.json", quality.to_json())
         write_png(folder / "overview.png", overview(slide, channels, panel, quality))
     return _summary(cells, quality)
 

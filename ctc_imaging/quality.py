@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,9 @@ MAX_SATURATED_FRACTION = 0.05
 
 # A vignetting of 20 % over a camera offset changes the background by about 1.1.
 MAX_BACKGROUND_RATIO = 1.5
+
+# A fibre or two on a slide take less.
+WORTH_TELLING = 0.005
 
 # Cameras of 8, 10, 12, 14 and 16 bits: the brightest pixel of a slide being one of these means clipping.
 FULL_SCALES = (255, 1023, 4095, 16_383, 65_535)
@@ -108,6 +111,28 @@ class Quality:
         high, wide = self.blocks_ok.shape
         inside = (rows >= 0) & (rows < high) & (columns >= 0) & (columns < wide)
         return inside & self.blocks_ok[rows.clip(0, high - 1), columns.clip(0, wide - 1)]
+
+    def without(self, unresolved_fraction: float) -> Quality:
+        """Take off the share of the slide in which cells can't be told apart.
+
+        Parameters
+        ----------
+        unresolved_fraction : float
+            Share of the slide's area stained without a gap over a greater length than any clump of cells.
+
+        Returns
+        -------
+        Quality
+            With a reason, and not assessable where too little is left.
+        """
+        if unresolved_fraction < WORTH_TELLING:
+            return self
+        fraction = max(0.0, self.assessed_fraction - unresolved_fraction)
+        reasons = (*self.reasons, f"on {unresolved_fraction:.1%} of the slide cells can't be told apart")
+        if self.assessable and fraction < MIN_ASSESSED_FRACTION:
+            reasons = (f"only {fraction:.0%} of the slide can be assessed", *reasons)
+        assessable = self.assessable and fraction >= MIN_ASSESSED_FRACTION
+        return replace(self, assessed_fraction=fraction, assessable=assessable, reasons=reasons)
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as a JSON object, `blocks_ok` as one string of 0 and 1 a row."""

@@ -16,7 +16,7 @@ from ctc_imaging.panel import load_panel
 from ctc_imaging.segmentation import measure_background, segment_nuclei, segment_slide
 from ctc_imaging.segmentation.background import BLOCK_PX, level_and_noise
 from ctc_imaging.segmentation.cells import REACH_UM, find_cells
-from ctc_imaging.segmentation.image import UnknownScaleWarning
+from ctc_imaging.segmentation.image import OversizedWarning, UnknownScaleWarning
 
 PANEL = load_panel("emt-4")
 CHANNELS = dict(zip(PANEL.shorts, range(4), strict=True))
@@ -115,12 +115,30 @@ def test_saturated_clumps_are_parted_alike_in_every_tile():
 
 def test_a_clump_too_long_for_any_cell_is_left_out_everywhere_and_reported():
     pixels = paint_discs((700, 700), [(600, 600)])
-    pixels[0, 100:130, 50:600] = 2000  # a fibre 275 µm long
+    pixels[0, 100:130, 50:600] = 20_000  # a fibre 275 µm long
     for tile_px in (2048, 200):
         labels, cells = segment(pixels, tile_px)
         assert len(cells) == 1
         assert cells.attrs["oversized_um2"] == pytest.approx(30 * 550 * PIXEL_UM**2, rel=0.15)
         assert not labels[:, 100:130, 50:600].any()
+
+
+def test_haze_that_joins_all_nuclei_hides_none():
+    centres = [(y, x) for y in range(20, 480, 40) for x in range(20, 480, 40)]
+    pixels = paint_discs((700, 700), centres)
+    pixels[0, 10:470, 10:470] += 80  # 230 µm of tissue, far over the threshold
+    whole_labels, whole = segment(pixels)
+    away = np.linalg.norm(whole[["y_px", "x_px"]].to_numpy()[:, None] - np.array(centres)[None], axis=2)
+    assert away.min(axis=0).max() < 2
+    assert whole.attrs["oversized_um2"] == 0
+    assert np.array_equal(segment(pixels, 150)[0], whole_labels)
+
+
+def test_an_image_says_what_it_left_out():
+    image = np.zeros((500, 500), np.uint16)
+    image[100:130, 50:450] = 60_000
+    with pytest.warns(OversizedWarning, match="5.1%"):
+        assert not segment_nuclei(image, 0.5).any()
 
 
 def test_every_cell_contains_its_nucleus_and_is_one_piece():

@@ -18,6 +18,9 @@ STRIDE_PX = 2
 CLIP = 2.5
 """Pixels this many noise units above the level are cells or dirt, not background."""
 
+DENSEST_SHARE = 0.2
+"""Share of the pixels that must be background for its level to be found."""
+
 ROUNDS = 4
 
 
@@ -101,24 +104,42 @@ def _measure_strip(strip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def level_and_noise(pixels: np.ndarray) -> tuple[float, float]:
-    """Estimate the background of pixels of which some are brighter objects.
+    """Estimate the background of pixels of which many may be brighter objects.
 
-    The median of what remains after clipping bright pixels, and the spread of the half below it
-    (median absolute deviation, scaled to a Gaussian's standard deviation): objects only add light,
-    so the lower half is background even where cells are dense.
+    Starts from the narrowest interval that holds a share of the pixels (background varies less than
+    objects do, so that is where it lies, even where most pixels are cells), then takes the median of
+    what remains after clipping brighter pixels. The noise is the spread of the half below (median
+    absolute deviation, scaled to a Gaussian's standard deviation): objects only add light.
     """
     values = np.sort(pixels, axis=None).astype(np.float64)
-    kept = values
-    level, noise = 0.0, 0.0
+    level = _densest(values)
+    noise = _spread_below(values, level)
+    kept = len(values)
     for _ in range(ROUNDS):
-        level = float(np.median(kept))
-        below = level - kept[: max(1, len(kept) // 2)]
-        noise = 1.4826 * float(np.median(below))
-        remaining = values[: np.searchsorted(values, level + CLIP * noise, side="right")]
-        if len(remaining) == len(kept) or noise == 0:
+        remaining = int(np.searchsorted(values, level + CLIP * noise, side="right"))
+        if remaining == kept or noise == 0:
             break
         kept = remaining
+        level = float(np.median(values[:kept]))
+        noise = _spread_below(values, level)
     return level, noise
+
+
+def _densest(ordered: np.ndarray) -> float:
+    """Middle of the narrowest interval that holds `DENSEST_SHARE` of sorted values.
+
+    Only intervals that start in the lower half count: saturated pixels don't vary at all, but lie above.
+    """
+    held = max(1, int(DENSEST_SHARE * len(ordered)))
+    starts = max(1, len(ordered) // 2 - held + 1)
+    widths = ordered[held - 1 : held - 1 + starts] - ordered[:starts]
+    start = int(np.argmin(widths))
+    return float(ordered[start + held // 2])
+
+
+def _spread_below(ordered: np.ndarray, level: float) -> float:
+    below = ordered[: max(1, int(np.searchsorted(ordered, level, side="right")))]
+    return 1.4826 * float(np.median(level - below))
 
 
 def _smallest_noise(noise: np.ndarray) -> np.ndarray:

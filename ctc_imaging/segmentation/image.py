@@ -22,6 +22,10 @@ class UnknownScaleWarning(UserWarning):
     """The pixel size was estimated from the image, not known."""
 
 
+class OversizedWarning(UserWarning):
+    """Part of the image is stained over a greater length than any clump of cells."""
+
+
 def segment_nuclei(image: np.ndarray, pixel_size_um: float | None = None) -> np.ndarray:
     """Segment the nuclei of one plane.
 
@@ -31,6 +35,7 @@ def segment_nuclei(image: np.ndarray, pixel_size_um: float | None = None) -> np.
         Nuclear stain, bright on dark; any integer or floating type.
     pixel_size_um : float, optional
         Estimated from the size of the bright objects, with an `UnknownScaleWarning`, where it is not given.
+        An `OversizedWarning` tells of stain without a gap over a greater length than any clump of cells.
 
     Returns
     -------
@@ -53,7 +58,11 @@ def segment_nuclei(image: np.ndarray, pixel_size_um: float | None = None) -> np.
         )
     if not PLAUSIBLE_UM[0] <= pixel_size_um <= PLAUSIBLE_UM[1]:
         raise SegmentationError("image", f"a pixel size of {pixel_size_um} µm is not plausible", "give it in µm")
-    return _in_reading_order(find_nuclei(signal, pixel_size_um, threshold).labels)
+    found = find_nuclei(signal, pixel_size_um, threshold)
+    if found.oversized.any():
+        share = found.oversized.mean()
+        warnings.warn(f"{share:.1%} of the image is stained without a gap: left out", OversizedWarning, stacklevel=2)
+    return _in_reading_order(found.labels)
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

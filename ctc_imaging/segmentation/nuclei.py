@@ -21,7 +21,10 @@ PLATEAU_SHARE = 0.4
 
 MIN_DIAMETER_UM = 3.0
 MAX_CLUMP_UM = 150.0
-"""Anything connected and longer than this is no clump of cells: it is left out and reported."""
+"""Nothing connected and longer than this is taken for a clump of cells."""
+
+RAISES = 5
+"""How often the threshold is doubled for a longer one, before it is left out and reported."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,13 @@ class Nuclei:
         0 where there is no nucleus.
     clumps : int32 ndarray, shape (h, w)
         Connected stained regions: what one watershed flooded, nuclei in it depend on nothing outside.
+    oversized : bool ndarray, shape (h, w)
+        Stained regions too long to be cells, however high the threshold: no nucleus is looked for there.
     """
 
     labels: np.ndarray
     clumps: np.ndarray
+    oversized: np.ndarray
 
 
 def support_px(pixel_size_um: float) -> int:
@@ -69,21 +75,53 @@ def find_nuclei(
     Nuclei
     """
     smooth = ndimage.gaussian_filter(signal, SMOOTHING_UM / pixel_size_um)
-    stained = np.zeros(signal.shape, bool)
-    stained[trusted] = smooth[trusted] > threshold
-    clumps, count = ndimage.label(stained, structure=np.ones((3, 3)))
+    stained = np.zeros(signal.shape, np.float32)
+    stained[trusted] = smooth[trusted]
+    clumps, oversized = _clumps(stained, threshold, MAX_CLUMP_UM / pixel_size_um)
     compressed = np.log1p(np.maximum(smooth, 0))
-    seeds = _seeds(compressed, clumps, count, pixel_size_um)
+    seeds = _seeds(compressed, clumps, pixel_size_um)
     basins = _basins(compressed, clumps, seeds)
-    return Nuclei(_outlines(basins, smooth, pixel_size_um), clumps.astype(np.int32))
+    return Nuclei(_outlines(basins, smooth, pixel_size_um), clumps, oversized)
 
 
-def _seeds(compressed: np.ndarray, clumps: np.ndarray, count: int, pixel_size_um: float) -> np.ndarray:
+def _clumps(smooth: np.ndarray, threshold: float, longest_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """Label connected stained regions, and mask those that stay too long.
+
+    In tissue and thick smears haze joins everything: within a region that is too long the threshold
+    is doubled, until it falls into clumps or there is nothing left to raise.
+    """
+    connected = np.ones((3, 3))
+    clumps, _ = ndimage.label(smooth > threshold, structure=connected)
+    oversized = _too_long(clumps, longest_px)
+    for _ in range(RAISES):
+        if not oversized.any():
+            break
+        threshold *= 2
+        pieces, _ = ndimage.label(oversized & (smooth > threshold), structure=connected)
+        clumps[oversized] = 0
+        oversized = _too_long(pieces, longest_px)
+        parted = (pieces > 0) & ~oversized
+        clumps[parted] = pieces[parted] + clumps.max()
+    clumps[oversized] = 0
+    return clumps.astype(np.int32), oversized
+
+
+def _too_long(clumps: np.ndarray, longest_px: float) -> np.ndarray:
+    """Mask of the regions whose bounding box is longer than `longest_px`."""
+    labels = [
+        label
+        for label, box in enumerate(ndimage.find_objects(clumps), start=1)
+        if box is not None and max(side.stop - side.start for side in box) > longest_px
+    ]
+    return np.isin(clumps, labels)
+
+
+def _seeds(compressed: np.ndarray, clumps: np.ndarray, pixel_size_um: float) -> np.ndarray:
     """Label the peaks of the blurred stain; a clump without one gets its brightest pixel."""
     blurred = ndimage.gaussian_filter(compressed, SEED_SCALE_UM / pixel_size_um)
     radius = max(1, round(SEED_RADIUS_UM / pixel_size_um))
     peaks = (blurred == ndimage.maximum_filter(blurred, size=2 * radius + 1)) & (clumps > 0)
-    seedless = np.setdiff1d(np.arange(1, count + 1), clumps[peaks])
+    seedless = np.setdiff1d(clumps, [0, *np.unique(clumps[peaks])])
     if len(seedless):
         rows, columns = np.transpose(ndimage.maximum_position(compressed, clumps, seedless))
         peaks[rows, columns] = True
@@ -99,6 +137,8 @@ def _basins(compressed: np.ndarray, clumps: np.ndarray, seeds: np.ndarray) -> np
     """
     basins = np.zeros(clumps.shape, np.int32)
     for clump, box in enumerate(ndimage.find_objects(clumps), start=1):
+        if box is None:
+            continue
         inside = clumps[box] == clump
         markers = np.where(inside, seeds[box], 0)
         found = np.unique(markers[markers > 0])

@@ -3,7 +3,7 @@
 Who owns an object at a seam: the tile whose core holds the first pixel of its nucleus in reading
 order (top row, then left). A tile sees a halo around its core, widened until every clump that
 could matter to an object it owns lies wholly inside; so the outcome depends on the pixels only,
-never on the tile size. Clumps longer than `MAX_CLUMP_UM` are left out everywhere, and reported.
+never on the tile size. What stays longer than any clump of cells is left out everywhere, and reported.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
 from ctc_imaging.errors import SegmentationError
 from ctc_imaging.features import CellPixels, measure_cells
@@ -154,7 +153,6 @@ def _see(
     """Segment a tile, its halo widened until no clump that matters is cut."""
     _, height, width = slide.shape
     nucleus = next(index for index, channel in enumerate(panel.channels) if channel.role == Role.NUCLEUS)
-    largest_px = int(np.ceil(nuclei.MAX_CLUMP_UM / pixel_size_um))
     reach_px = cells.support_px(pixel_size_um)
     halo_px = int(np.ceil(HALO_UM / pixel_size_um))
     while True:
@@ -165,17 +163,15 @@ def _see(
         above = pixels.astype(np.float32) - level
         signal = above / noise
         found = nuclei.find_nuclei(signal[nucleus], pixel_size_um, trusted=trusted.within(window))
-        oversized = _oversized(found.clumps, largest_px)
-        labels = np.where(oversized, 0, found.labels)
-        owned, anchors = _owned(labels, core, window, width)
-        zone = _extent(np.isin(labels, owned), core, window).grown(reach_px, height, width)
-        cut = _cut(np.where(oversized, 0, found.clumps), trusted, window, height, width)
+        owned, anchors = _owned(found.labels, core, window, width)
+        zone = _extent(np.isin(found.labels, owned), core, window).grown(reach_px, height, width)
+        cut = _cut(found.clumps, trusted, window, height, width)
         if not np.isin(found.clumps[zone.within(window)], cut).any():
             break
         halo_px *= 2
-    outlines = cells.find_cells(labels, np.delete(signal, nucleus, axis=0), pixel_size_um)
-    lost_px = int(oversized[core.within(window)].sum())
-    return Tile(window, above, signal, labels, outlines, owned, anchors, lost_px)
+    outlines = cells.find_cells(found.labels, np.delete(signal, nucleus, axis=0), pixel_size_um)
+    lost_px = int(found.oversized[core.within(window)].sum())
+    return Tile(window, above, signal, found.labels, outlines, owned, anchors, lost_px)
 
 
 def _owned(labels: np.ndarray, core: Box, window: Box, slide_width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -200,16 +196,6 @@ def _extent(mask: np.ndarray, core: Box, window: Box) -> Box:
         min(core.x0, window.x0 + int(columns[0])),
         max(core.x1, window.x0 + int(columns[-1]) + 1),
     )
-
-
-def _oversized(clumps: np.ndarray, largest_px: int) -> np.ndarray:
-    """Mask of the clumps whose bounding box is longer than `largest_px`."""
-    too_large = [
-        label
-        for label, box in enumerate(ndimage.find_objects(clumps), start=1)
-        if box is not None and max(side.stop - side.start for side in box) > largest_px
-    ]
-    return np.isin(clumps, too_large)
 
 
 def _cut(clumps: np.ndarray, trusted: Box, window: Box, height: int, width: int) -> np.ndarray:

@@ -23,8 +23,9 @@ MIN_DIAMETER_UM = 3.0
 MAX_CLUMP_UM = 150.0
 """Nothing connected and longer than this is taken for a clump of cells."""
 
-RAISES = 5
-"""How often the threshold is doubled for a longer one, before it is left out and reported."""
+RAISE = 1.2
+RAISES = 24
+"""How often the threshold is raised for a longer one (80-fold in all), before it is left out and reported."""
 
 
 @dataclass(frozen=True)
@@ -88,32 +89,40 @@ def _clumps(smooth: np.ndarray, threshold: float, longest_px: float) -> tuple[np
     """Label connected stained regions, and mask those that stay too long.
 
     In tissue and thick smears haze joins everything: within a region that is too long the threshold
-    is doubled, until it falls into clumps or there is nothing left to raise.
+    is raised step by step. What parts from it on the way is a clump, outlined as it parted.
     """
-    connected = np.ones((3, 3))
-    clumps, _ = ndimage.label(smooth > threshold, structure=connected)
-    oversized = _too_long(clumps, longest_px)
+    regions, _ = ndimage.label(smooth > threshold, structure=np.ones((3, 3)))
+    clumps = regions.astype(np.int32)
+    oversized = np.zeros(smooth.shape, bool)
+    for region, box in enumerate(ndimage.find_objects(regions), start=1):
+        if _length(box) > longest_px:
+            inside = regions[box] == region
+            pieces, left = _raise(smooth[box], inside, threshold, longest_px)
+            clumps[box][inside] = np.where(pieces > 0, pieces + clumps.max(), 0)[inside]
+            oversized[box] |= left
+    return clumps, oversized
+
+
+def _raise(smooth: np.ndarray, mask: np.ndarray, threshold: float, longest_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """Raise the threshold within a mask until no piece is too long; return the pieces and what never parted."""
+    parted = np.zeros(mask.shape, np.int32)
     for _ in range(RAISES):
-        if not oversized.any():
+        threshold *= RAISE
+        pieces, _ = ndimage.label(mask & (smooth > threshold), structure=np.ones((3, 3)))
+        mask = np.zeros(mask.shape, bool)
+        for piece, box in enumerate(ndimage.find_objects(pieces), start=1):
+            here = pieces[box] == piece
+            if _length(box) > longest_px:
+                mask[box] |= here
+            else:
+                parted[box][here] = parted.max() + 1
+        if not mask.any():
             break
-        threshold *= 2
-        pieces, _ = ndimage.label(oversized & (smooth > threshold), structure=connected)
-        clumps[oversized] = 0
-        oversized = _too_long(pieces, longest_px)
-        parted = (pieces > 0) & ~oversized
-        clumps[parted] = pieces[parted] + clumps.max()
-    clumps[oversized] = 0
-    return clumps.astype(np.int32), oversized
+    return parted, mask
 
 
-def _too_long(clumps: np.ndarray, longest_px: float) -> np.ndarray:
-    """Mask of the regions whose bounding box is longer than `longest_px`."""
-    labels = [
-        label
-        for label, box in enumerate(ndimage.find_objects(clumps), start=1)
-        if box is not None and max(side.stop - side.start for side in box) > longest_px
-    ]
-    return np.isin(clumps, labels)
+def _length(box: tuple[slice, slice]) -> int:
+    return max(side.stop - side.start for side in box)
 
 
 def _seeds(compressed: np.ndarray, clumps: np.ndarray, pixel_size_um: float) -> np.ndarray:

@@ -59,12 +59,12 @@ def find_clusters(cells: pd.DataFrame, labels: Any, rule: ClusterRule, pixel_siz
 def _neighbours(cells: pd.DataFrame, labels: Any, gap_px: float) -> dict[int, list[int]]:
     """For each CTC the other cells within the gap of its outline."""
     found = {}
-    for cell in cells[cells["call"] == "ctc"].itertuples():
-        view = _around(labels, int(cell.cell_id), int(cell.y_px), int(cell.x_px), int(np.ceil(gap_px)) + 1)
+    ctc = cells.loc[cells["call"] == "ctc", ["cell_id", "y_px", "x_px"]].astype(np.int64)
+    for cell_id, y, x in ctc.to_numpy().tolist():
+        view = _around(labels, cell_id, y, x, int(np.ceil(gap_px)) + 1)
         # Centres of touching pixels lie one pixel apart.
-        within = ndimage.distance_transform_edt(view != cell.cell_id) <= gap_px + 1
-        others = np.unique(view[within])
-        found[int(cell.cell_id)] = [int(other) for other in others if other not in (0, cell.cell_id)]
+        within = ndimage.distance_transform_edt(view != cell_id) <= gap_px + 1
+        found[cell_id] = [int(other) for other in np.unique(view[within]) if other not in (0, cell_id)]
     return found
 
 

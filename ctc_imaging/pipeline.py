@@ -48,8 +48,7 @@ def process_slide(entry: SlideEntry, folder: Path, settings: Settings) -> dict[s
         channels = panel.assign(slide.channel_names, entry.slide)
         quality = assess(slide, channels, panel)
         cells = find_and_call_cells(slide, channels, panel, _classifier(settings.model), folder, settings.tile_px)
-        area_um2 = slide.shape[1] * slide.shape[2] * slide.pixel_size_um**2
-        quality = quality.without(cells.attrs["oversized_um2"] / area_um2)
+        quality = quality.without(cells.attrs["unresolved_fraction"])
         cells["assessed"] = quality.contains(cells["y_px"].to_numpy(), cells["x_px"].to_numpy())
         write_parquet(folder / "cells.parquet", _in_order(cells, panel))
         write_crops(folder / "crops.zarr", slide, channels, panel, cells)
@@ -66,7 +65,8 @@ def find_and_call_cells(
     Returns
     -------
     DataFrame
-        The columns of ``cells.parquet`` but ``assessed``.
+        The columns of ``cells.parquet`` but ``assessed``; ``attrs["unresolved_fraction"]`` is the share of the
+        slide in which cells can't be told apart.
 
     Raises
     ------
@@ -79,11 +79,11 @@ def find_and_call_cells(
     background = measure_background(slide, channels)
     labels = create_labels(folder / "labels.ome.zarr", *slide.shape[1:])
     cells = segment_slide(slide, channels, panel, background, labels, pixel_size_um, tile_px)
-    oversized_um2 = cells.attrs["oversized_um2"]
+    unresolved = cells.attrs["oversized_um2"] / (slide.shape[1] * slide.shape[2] * pixel_size_um**2)
     cells = call_cells(slide, channels, panel, background, labels, cells, classifier)
     cells = find_clusters(cells, labels, panel.clusters, pixel_size_um)
     finish_labels(folder / "labels.ome.zarr", pixel_size_um)
-    cells.attrs["oversized_um2"] = oversized_um2
+    cells.attrs["unresolved_fraction"] = unresolved
     return cells
 
 

@@ -148,3 +148,15 @@ def test_an_empty_slide_has_zero_cells_and_says_why_it_is_not_assessable(tmp_pat
     assert list(cells.columns) == COLUMNS
     assert not (cells["call"] == "ctc").any()
     assert json.loads((folder / "quality.json").read_text(encoding="utf-8"))["reasons"]
+
+
+def test_where_cells_cannot_be_told_apart_less_blood_counts_as_assessed(tmp_path):
+    slide = simulate_slide((700, 700), ctc=5, leukocytes=80, seed=11)
+    slide.image[0, 200:500, 50:650] = 60_000  # a fold: stained without a gap over 300 µm, brighter than any raise
+    write_slide(slide, tmp_path)
+    folder = tmp_path / "done"
+    folder.mkdir()
+    summary = process_slide(entry(tmp_path / "slide.ome.tif"), folder, Settings())
+    quality = json.loads((folder / "quality.json").read_text(encoding="utf-8"))
+    assert any("can't be told apart" in reason for reason in quality["reasons"])
+    assert summary["assessed_fraction"] < 0.7

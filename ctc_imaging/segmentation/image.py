@@ -83,7 +83,7 @@ def _signal(plane: np.ndarray) -> tuple[float, np.ndarray]:
     threshold is never below half the way to Otsu's.
     """
     level, noise = level_and_noise(plane)
-    noise = max(noise, 1e-3 * float(np.ptp(plane)), np.finfo(np.float32).tiny)
+    noise = max(noise, 1e-3 * float(np.ptp(plane)), float(np.finfo(np.float32).tiny))
     signal = (plane - np.float32(level)) / np.float32(noise)
     if np.ptp(signal) == 0:
         return NOISE_THRESHOLD, signal

@@ -31,7 +31,7 @@ lint: $(VENV)/.all
 # The suite once more, on the built wheel instead of the checkout.
 wheel-test: $(VENV)/.all
 	rm -rf dist .wheel-check
-	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+	$(BIN)/python -m build --wheel --outdir dist .
 	$(BIN)/python -m pip install --quiet --no-deps --target .wheel-check dist/*.whl
 	PYTHONPATH=$(CURDIR)/.wheel-check CTC_IMAGING_TEST_WHEEL=1 $(BIN)/pytest -p no:cacheprovider
 

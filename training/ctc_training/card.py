@@ -27,6 +27,7 @@ Slides of the simulator, by setting (see the documentation of `ctc-imaging simul
 {slides}
 
 Purposes share no seed. Training used {crops} crops (SHA-256 `{crops_sha256}`), ctc-imaging {version}.
+{remark}
 
 ## Calibration and thresholds
 Probabilities are calibrated at a prevalence of {prevalence}
@@ -58,7 +59,7 @@ def model_card(classifier: Classifier, notes: dict[str, Any], prevalence: tuple[
     ----------
     classifier : Classifier
     notes : dict
-        `training` and `metrics`, as in ``model.json``.
+        `training` and `metrics`, as in ``model.json``; a `remark` of the training is printed too.
     prevalence : tuple of float
         At which its probabilities were calibrated.
     """
@@ -71,6 +72,7 @@ def model_card(classifier: Classifier, notes: dict[str, Any], prevalence: tuple[
         crops=f"{training['crops']:,}",
         crops_sha256=training["crops_sha256"],
         version=training["ctc_imaging"],
+        remark=training.get("remark", ""),
         prevalence=" : ".join(f"{share:g}" for share in prevalence),
         metrics="\n".join(_figures(source, row) for source, row in rows.items()),
         **vars(classifier.thresholds),

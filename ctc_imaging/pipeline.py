@@ -16,7 +16,7 @@ from ctc_imaging.errors import SlideError
 from ctc_imaging.files import write_json, write_parquet
 from ctc_imaging.panel import Panel, load_panel
 from ctc_imaging.quality import Quality, assess, overview, write_png
-from ctc_imaging.segmentation import measure_background, segment_slide
+from ctc_imaging.segmentation import Background, measure_background, segment_slide
 from ctc_imaging.slide import Slide, open_slide
 from ctc_imaging.store.labels import create_labels, finish_labels
 
@@ -47,18 +47,26 @@ def process_slide(entry: SlideEntry, folder: Path, settings: Settings) -> dict[s
     with open_slide(entry.slide, entry.pixel_size_um) as slide:
         channels = panel.assign(slide.channel_names, entry.slide)
         quality = assess(slide, channels, panel)
-        cells = find_and_call_cells(slide, channels, panel, _classifier(settings.model), folder, settings.tile_px)
+        background = measure_background(slide, channels)
+        classifier = _classifier(settings.model)
+        cells = find_and_call_cells(slide, channels, panel, background, classifier, folder, settings.tile_px)
         quality = quality.without(cells.attrs["unresolved_fraction"])
         cells["assessed"] = quality.contains(cells["y_px"].to_numpy(), cells["x_px"].to_numpy())
         write_parquet(folder / "cells.parquet", _in_order(cells, panel))
-        write_crops(folder / "crops.zarr", slide, channels, panel, cells)
+        write_crops(folder / "crops.zarr", slide, channels, panel, cells, background, entry.slide_id)
         write_json(folder / "quality.json", quality.to_json())
         write_png(folder / "overview.png", overview(slide, channels, panel, quality))
     return _summary(cells, quality)
 
 
 def find_and_call_cells(
-    slide: Slide, channels: dict[str, int], panel: Panel, classifier: Classifier, folder: Path, tile_px: int
+    slide: Slide,
+    channels: dict[str, int],
+    panel: Panel,
+    background: Background,
+    classifier: Classifier,
+    folder: Path,
+    tile_px: int,
 ) -> pd.DataFrame:
     """Segment, measure, call and cluster the cells of a slide, writing its label image.
 
@@ -76,7 +84,6 @@ def find_and_call_cells(
     pixel_size_um = slide.pixel_size_um
     if pixel_size_um is None:
         raise SlideError(slide.path, "the pixel size isn't in the file", "give it in the cohort's column pixel_size_um")
-    background = measure_background(slide, channels)
     labels = create_labels(folder / "labels.ome.zarr", *slide.shape[1:])
     cells = segment_slide(slide, channels, panel, background, labels, pixel_size_um, tile_px)
     unresolved = cells.attrs["oversized_um2"] / (slide.shape[1] * slide.shape[2] * pixel_size_um**2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import pytest
 from hypothesis import settings
 
 import ctc_imaging
+
+# torch's optimisers load triton, whose LLVM crashes the process when Mesa's, which a napari window loads, came first.
+with contextlib.suppress(ImportError):
+    import triton._C.libtriton  # noqa: F401
 
 settings.register_profile("suite", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("suite")

@@ -28,12 +28,13 @@ lint: $(VENV)/.all
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The suite once more, on the built wheel instead of the checkout.
+# The suite once more, on the built wheel; from its folder, so that child processes find it and not the checkout.
 wheel-test: $(VENV)/.all
 	rm -rf dist .wheel-check
 	$(BIN)/python -m build --wheel --outdir dist .
 	$(BIN)/python -m pip install --quiet --no-deps --target .wheel-check dist/*.whl
-	PYTHONPATH=$(CURDIR)/.wheel-check CTC_IMAGING_TEST_WHEEL=1 $(BIN)/pytest -p no:cacheprovider
+	cd .wheel-check && PYTHONPATH=$(CURDIR)/.wheel-check CTC_IMAGING_TEST_WHEEL=1 \
+	  $(CURDIR)/$(BIN)/pytest -p no:cacheprovider -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) $(CURDIR)/tests
 
 benchmark: $(VENV)/.all
 	$(BIN)/python benchmarks/accuracy.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -213,7 +214,7 @@ def test_the_queue_ends_at_both_ends_and_when_all_is_read(run):
 def test_the_pace_is_of_the_latest_calls(run, monkeypatch):
     queue = ReviewQueue(run, "A")
     moments = iter([0.0, 4.0, 6.0])
-    monkeypatch.setattr("napari_ctc.queue.time.monotonic", lambda: next(moments))
+    monkeypatch.setattr("napari_ctc.queue.time", SimpleNamespace(monotonic=lambda: next(moments)))
     queue.call("artefact")
     assert queue.progress.per_minute is None
     queue.call("artefact")

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctc_imaging.clinical import Schedule, Visit, load_clinical, load_imaging, load_markers, load_schedule
-from ctc_imaging.errors import TableError
+from ctc_imaging.errors import SlideError, TableError
+from ctc_imaging.readers.remote import base_name, is_remote, is_url, to_path
 from ctc_imaging.tables import Row, Table, check_unique, nearest, read_table
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ _LONGEST_ID_BYTES = 120
 class SlideEntry:
     """One slide of the cohort table, with every default filled in.
 
+    `slide` is a local path, or a remote one (a UPath, which has the same methods and can be pickled).
     `patient_id` is empty for a control that belongs to no patient; `volume_on_slide_ml` is the
     blood on the glass, the same for a slide and its rescans.
     """
@@ -81,7 +83,7 @@ def load_cohort(path: Path) -> tuple[SlideEntry, ...]:
     Parameters
     ----------
     path : Path
-        The table; paths of slides in it are relative to its folder.
+        The table; paths of slides in it are relative to its folder, or URLs.
 
     Returns
     -------
@@ -97,7 +99,7 @@ def load_cohort(path: Path) -> tuple[SlideEntry, ...]:
     table = read_table(Path(path), _COHORT_REQUIRED, _COHORT_OPTIONAL)
     _require_rows(table)
     entries = [_slide_entry(row) for row in table.rows]
-    check_unique(table, "slide", [os.path.normcase(entry.slide.absolute()) for entry in entries])
+    check_unique(table, "slide", [_identity(entry.slide) for entry in entries])
     entries = [replace(entry, slide_id=name) for entry, name in zip(entries, _slide_ids(entries), strict=True)]
     check_unique(table, "slide_id", [_folded(entry.slide_id) for entry in entries])
     _check_samples(table, entries)
@@ -118,8 +120,7 @@ def _slide_entry(row: Row) -> SlideEntry:
     batch = row.text("batch")
     default_sample = (patient, day.isoformat()) if patient else (kind, batch or "", day.isoformat())
     return SlideEntry(
-        # Tables made on Windows write backslashes, which Linux takes for part of the name.
-        slide=row.path.parent / row.required("slide").replace("\\", "/"),
+        slide=_slide_path(row),
         patient_id=patient,
         sample_date=day,
         blood_volume_ml=blood_volume_ml,
@@ -134,6 +135,23 @@ def _slide_entry(row: Row) -> SlideEntry:
         panel=row.text("panel"),
         pixel_size_um=row.positive("pixel_size_um"),
     )
+
+
+def _slide_path(row: Row) -> Path:
+    """Return a slide's path, relative to the table's folder, or its URL."""
+    text = row.required("slide")
+    if not is_url(text):
+        # Tables made on Windows write backslashes, which Linux takes for part of the name.
+        return row.path.parent / text.replace("\\", "/")
+    try:
+        return to_path(text)
+    except SlideError as error:
+        raise row.error("slide", error.fault, error.remedy) from error
+
+
+def _identity(slide: Path) -> str:
+    """Spell a path in the one way that tells whether two rows mean the same slide."""
+    return str(slide) if is_remote(slide) else os.path.normcase(slide.absolute())
 
 
 def _safe_slide_id(row: Row) -> str:
@@ -170,7 +188,7 @@ def _slide_ids(entries: Sequence[SlideEntry]) -> list[str]:
 
 def _default_id(slide: Path, depth: int) -> str:
     parents = [parent.name for parent in list(slide.parents)[:depth] if parent.name not in ("", "..")]
-    return _as_folder_name("_".join([*reversed(parents), _IMAGE_SUFFIX.sub("", slide.name)]))
+    return _as_folder_name("_".join([*reversed(parents), _IMAGE_SUFFIX.sub("", base_name(slide))]))
 
 
 def _folded(text: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from ctc_imaging.errors import SlideError
 from ctc_imaging.readers import Source, open_source
 from ctc_imaging.readers.base import MAX_PIXEL_SIZE_UM, MIN_PIXEL_SIZE_UM, is_plausible_pixel_size
+from ctc_imaging.readers.remote import faults, to_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,18 +44,20 @@ class Slide:
     dtype : numpy.dtype
         uint8, uint16 or float32, in native byte order.
     pixel_size_um : float or None
-        Side of a pixel in µm; None when neither the file nor the caller tells.
+        Side of a pixel in µm, to 6 significant digits; None when neither the file nor the caller tells.
     channel_names : tuple of (str or None)
         As in the file; None where it gives none.
-    chunk_shape_px : tuple of int
-        Height and width of the first channel's chunks.
+    chunk_shapes_px : tuple of tuple of int
+        Height and width of each channel's chunks.
     warnings : tuple of str
         What the reader found odd but readable.
+    files : tuple of Path
+        All files whose bytes make up the slide, sorted.
     chunks_read : int
         Chunks decoded so far (cache hits not counted).
     """
 
-    def __init__(self, path: Path, source: Source, pixel_size_um: float | None) -> None:
+    def __init__(self, path: Path, source: Source, pixel_size_um: float | None, cache_bytes: int = CACHE_BYTES) -> None:
         planes = source.planes
         self.path = path
         self.reader = source.reader
@@ -62,12 +65,19 @@ class Slide:
         self.dtype = planes[0].dtype
         self.pixel_size_um = pixel_size_um
         self.channel_names = source.channel_names
-        self.chunk_shape_px = planes[0].chunk_shape_px
+        self.chunk_shapes_px = tuple(plane.chunk_shape_px for plane in planes)
         self.warnings = source.warnings
+        self.files = source.files
         self.chunks_read = 0
         self._source = source
         self._cache: OrderedDict[tuple[int, int, int], NDArray] = OrderedDict()
         self._cached_bytes = 0
+        self._cache_bytes = cache_bytes
+
+    @property
+    def chunk_shape_px(self) -> tuple[int, int]:
+        """Height and width of the first channel's chunks."""
+        return self.chunk_shapes_px[0]
 
     def read(self, channels: Sequence[int], y0: int, y1: int, x0: int, x1: int) -> NDArray:
         """Read a region of some channels.
@@ -130,7 +140,11 @@ class Slide:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        chunk = self._source.planes[channel].read_chunk(row, column)
+        try:
+            chunk = self._source.planes[channel].read_chunk(row, column)
+        except faults() as error:
+            fault = f"chunk {row}, {column} of channel {channel} can't be read ({type(error).__name__})"
+            raise SlideError(self.path, fault, "check the disk, or the connection to it") from error
         self.chunks_read += 1
         if chunk.dtype.kind == "f" and not np.isfinite(chunk).all():
             raise SlideError(
@@ -140,7 +154,7 @@ class Slide:
             )
         self._cache[key] = chunk
         self._cached_bytes += chunk.nbytes
-        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+        while self._cached_bytes > self._cache_bytes and len(self._cache) > 1:
             self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         return chunk
 
@@ -151,7 +165,8 @@ def open_slide(path: str | Path, pixel_size_um: float | None = None) -> Slide:
     Parameters
     ----------
     path : str or Path
-        A TIFF file (OME-TIFF, multi-page, ImageJ), or a folder of one TIFF per channel.
+        A TIFF file (OME-TIFF, multi-page, ImageJ), a folder of one TIFF per channel or of frames, an OME-Zarr,
+        what a bioio plug-in opens, or the URL of one of these.
     pixel_size_um : float, optional
         Side of a pixel in µm, for files that don't tell.
 
@@ -166,7 +181,7 @@ def open_slide(path: str | Path, pixel_size_um: float | None = None) -> Slide:
         If the slide is missing, damaged or ambiguous, or its own pixel size differs from
         `pixel_size_um` by more than 2 %.
     """
-    path = Path(path)
+    path = to_path(path)
     if pixel_size_um is not None and not is_plausible_pixel_size(pixel_size_um):
         raise SlideError(
             path,
@@ -184,11 +199,16 @@ def open_slide(path: str | Path, pixel_size_um: float | None = None) -> Slide:
 def _agree(path: Path, found: float | None, given: float | None) -> float | None:
     """Return the pixel size on which file and caller agree: the file's own where both tell."""
     if found is None or given is None:
-        return given if found is None else found
+        return _rounded(given if found is None else found)
     if not math.isclose(found, given, rel_tol=PIXEL_SIZE_TOLERANCE):
         raise SlideError(
             path,
             f"its metadata say {found:g} µm a pixel, the table or option says {given:g} µm",
             "correct the one that is wrong",
         )
-    return found
+    return _rounded(found)
+
+
+def _rounded(size_um: float | None) -> float | None:
+    """Round to 6 significant digits: the same scale, told as a ratio, in XML or in JSON, is the same number."""
+    return None if size_um is None else float(f"{size_um:.6g}")

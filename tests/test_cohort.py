@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -55,6 +58,33 @@ def test_every_column_is_read(tmp_path):
 def test_backslashes_of_windows_are_folders(tmp_path):
     (entry,) = cohort(tmp_path, r"scans\day 1\a.tif,P1,2024-03-05,5")
     assert entry.slide == tmp_path / "scans" / "day 1" / "a.tif"
+
+
+def test_slides_may_be_urls(tmp_path):
+    urls = ["s3://bucket/P1/a.ome.zarr", "memory://P2/a.ome.zarr", "https://server/b.ome.tif?signature=x"]
+    entries = cohort(
+        tmp_path, *(f"{url},P{row},2024-03-05,5" for row, url in enumerate([*urls, "file:///scans/c.tif"]))
+    )
+    assert [entry.slide_id for entry in entries] == ["P1_a", "P2_a", "b", "c"]
+    assert [str(entry.slide) for entry in entries[:3]] == urls
+    assert entries[3].slide == Path("/scans/c.tif")
+    assert [replace(entry, slide=entry.slide.absolute()) for entry in entries] == list(entries)
+    assert pickle.loads(pickle.dumps(entries)) == entries
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["nope://a,P1,2024-03-05,5"], "row 2, column slide: no protocol nope:// is known"),
+        (["https://me:word@server/a.tif,P1,2024-03-05,5"], "row 2, column slide: the URL holds a password"),
+        (["s3://b/a.tif,P1,2024-03-05,5"] * 2, "row 3, column slide: 's3://b/a.tif' is already in row 2"),
+    ],
+)
+def test_wrong_urls_are_refused(tmp_path, rows, message):
+    with pytest.raises(TableError) as caught:
+        cohort(tmp_path, *rows)
+    assert message in str(caught.value)
+    assert "word@" not in str(caught.value)
 
 
 def test_a_slide_that_does_not_exist_is_no_fault_of_the_table(tmp_path):

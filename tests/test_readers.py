@@ -1,6 +1,7 @@
 """Readers are strict: what a file says is read, and every fault is one line naming file, fault and remedy."""
 
 import struct
+import traceback
 from contextlib import suppress
 
 import numpy as np
@@ -148,6 +149,10 @@ def test_an_ome_tiff_in_several_files_reads_as_one(tmp_path):
     with open_slide(tmp_path / "c0.ome.tif") as slide:
         np.testing.assert_array_equal(slide.read(range(4), 0, 60, 0, 70), IMAGE)
         assert slide.channel_names == NAMES
+        assert slide.files == tuple(tmp_path / f"c{index}.ome.tif" for index in range(4))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "link.ome.tif").symlink_to(tmp_path / "c0.ome.tif")
+    refusal(tmp_path / "elsewhere" / "link.ome.tif", "outside its folder")
     (tmp_path / "c2.ome.tif").unlink()
     refusal(tmp_path / "c0.ome.tif", "only 3 of its 4 planes are there")
 
@@ -164,9 +169,10 @@ def test_uncompressed_strips_may_lie_anywhere_in_the_file(tmp_path):
         np.testing.assert_array_equal(slide.read(range(4), 0, 60, 0, 70), expected)
 
 
-def test_a_tiff_is_known_by_its_bytes(tmp_path):
-    write(tmp_path / "scan.dat")
-    with open_slide(tmp_path / "scan.dat") as slide:
+@pytest.mark.parametrize("name", ["scan.dat", "scan.czi", "scan"])
+def test_a_tiff_is_known_by_its_bytes(tmp_path, name):
+    write(tmp_path / name)
+    with open_slide(tmp_path / name) as slide:
         assert slide.shape == IMAGE.shape
 
 
@@ -227,18 +233,39 @@ def test_what_is_not_a_slide_is_refused(tmp_path):
     (tmp_path / "empty.tif").touch()
     (tmp_path / "text.tif").write_text("not a TIFF at all")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
-    (tmp_path / "scan.czi").write_bytes(b"ZISRAWFILE" + bytes(50))
     refusal(tmp_path / "empty.tif", "the file is empty")
     refusal(tmp_path / "text.tif", "not a TIFF file, in spite of its name")
-    refusal(tmp_path / "scan.czi", "not a slide format.*OME-TIFF")
+    (tmp_path / "scan.xyz").write_bytes(b"?" * 50)
+    refusal(tmp_path / "scan.xyz", "not a slide format.*OME-TIFF")
     refusal(tmp_path / "no.tif", "no such file")
     assert "segment" in refusal(tmp_path / "picture.png", "a picture, not a slide")
 
 
-@pytest.mark.parametrize(("axes", "name"), [("ZYX", "4 focal planes"), ("TYX", "4 time points")])
-def test_stacks_are_refused_by_name(tmp_path, axes, name):
-    refusal(write(tmp_path / "scan.tif", ome=True, metadata={"axes": axes}), name)
-    refusal(write(tmp_path / "scan.tif", imagej=True, metadata={"axes": axes}), name)
+def test_time_series_are_refused_by_name(tmp_path):
+    refusal(write(tmp_path / "scan.tif", ome=True, metadata={"axes": "TYX"}), "4 time points")
+    refusal(write(tmp_path / "scan.tif", imagej=True, metadata={"axes": "TYX"}), "4 time points")
+    image = np.stack([IMAGE, IMAGE])
+    refusal(write(tmp_path / "scan.tif", image, ome=True, metadata={"axes": "TZYX"}), "2 time points")
+
+
+@pytest.mark.parametrize("axes", ["CZYX", "ZCYX"])
+@pytest.mark.parametrize("options", [{"ome": True}, {"ome": True, "compression": "zlib", "tile": (32, 32)}])
+def test_of_focal_planes_the_sharpest_is_read(tmp_path, axes, options):
+    flat = np.full_like(IMAGE, 100)
+    stack = np.stack([flat, IMAGE, flat], axis=axes.index("Z"))
+    metadata = {"axes": axes, "Channel": {"Name": list(NAMES)}}
+    write(tmp_path / "scan.tif", stack, metadata=metadata, **options)
+    with open_slide(tmp_path / "scan.tif") as slide:
+        assert slide.channel_names == NAMES
+        assert any("3 focal planes (Z)" in warning for warning in slide.warnings)
+        np.testing.assert_array_equal(slide.read(range(4), 0, 60, 0, 70), IMAGE)
+
+
+def test_an_imagej_stack_of_focal_planes_is_read(tmp_path):
+    flat = np.full_like(IMAGE, 100)
+    write(tmp_path / "scan.tif", np.stack([flat, IMAGE, flat]), imagej=True, metadata={"axes": "ZCYX"})
+    with open_slide(tmp_path / "scan.tif") as slide:
+        np.testing.assert_array_equal(slide.read(range(4), 0, 60, 0, 70), IMAGE)
 
 
 def test_other_axes_are_refused(tmp_path):
@@ -255,9 +282,35 @@ def test_colour_pictures_are_refused_but_separate_planes_are_channels(tmp_path):
         np.testing.assert_array_equal(slide.read([2, 0], 0, 60, 0, 70), IMAGE[[2, 0]])
 
 
-@pytest.mark.parametrize("dtype", ["int16", "uint32", "float16", "float64", "complex64", "bool"])
+@pytest.mark.parametrize("dtype", ["int8", "int16", "uint32", "int64", "complex64", "bool"])
 def test_other_types_of_pixels_are_refused(tmp_path, dtype):
     refusal(write(tmp_path / "scan.tif", IMAGE.astype(dtype)), f"pixels of type {dtype}")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib", "tile": (16, 16)}, {"byteorder": ">"}])
+def test_floats_of_any_width_are_read_as_float32(tmp_path, dtype, options):
+    write(tmp_path / "scan.tif", IMAGE.astype(dtype), **options)
+    with open_slide(tmp_path / "scan.tif") as slide:
+        assert slide.dtype == np.float32
+        np.testing.assert_array_equal(slide.read([1], 0, 60, 0, 70)[0], IMAGE[1].astype(dtype).astype(np.float32))
+
+
+def test_floats_that_float32_cannot_hold_are_refused(tmp_path):
+    image = IMAGE.astype(np.float64)
+    image[2, 3, 3] = 1e300
+    refusal(write(tmp_path / "scan.tif", image), "aren't finite")
+
+
+def test_packed_pixels_of_12_bits_are_unpacked(tmp_path):
+    bits = np.unpackbits(IMAGE[0].astype(">u2").view(np.uint8).reshape(60, 70, 2), axis=2)[:, :, 4:]
+    path = write(tmp_path / "scan.tif", np.packbits(bits.reshape(60, -1), axis=1), metadata=None, rowsperstrip=20)
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        tif.pages[0].tags["ImageWidth"].overwrite(70)
+        tif.pages[0].tags["BitsPerSample"].overwrite(12)
+    with open_slide(path) as slide:
+        assert slide.dtype == np.uint16
+        np.testing.assert_array_equal(slide.read([0], 0, 60, 0, 70)[0], IMAGE[0])
 
 
 def test_pixels_that_are_not_square_are_refused(tmp_path):
@@ -270,6 +323,59 @@ def test_two_slides_in_one_file_are_refused(tmp_path):
         for name in "ab":
             writer.write(IMAGE, photometric="minisblack", metadata={"axes": "CYX", "Name": name})
     refusal(tmp_path / "scan.tif", "2 images of one size")
+
+
+# Malice and privacy
+
+
+BOMB = '<!DOCTYPE lol [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;&a;">]>'
+
+
+@pytest.mark.parametrize("declaration", [BOMB, '<!DOCTYPE x SYSTEM "file:///etc/passwd">', "<! doctype x>"])
+def test_xml_with_entities_is_refused_before_anything_parses_it(tmp_path, monkeypatch, declaration):
+    def never(*_):
+        raise AssertionError("parsed")
+
+    xml = ome_xml(tmp_path)
+    path = write_described(tmp_path / "scan.ome.tif", xml.replace("<OME", f"{declaration}<OME", 1))
+    monkeypatch.setattr("xml.etree.ElementTree.fromstring", never)
+    refusal(path, "document type or entities")
+
+
+@pytest.mark.parametrize("name", ["../other.tif", "/etc/scan.tif", "..\\other.tif", "C:other.tif", "a/../../other.tif"])
+def test_planes_outside_the_folder_are_never_opened(tmp_path, name):
+    (tmp_path / "scan").mkdir()
+    xml = ome_xml(tmp_path)
+    write(tmp_path / "other.tif")
+    uuid = f'<UUID FileName="{name}">urn:uuid:00000000-aaaa-bbbb-cccc-dddddddddddd</UUID>'
+    head, tail = xml.partition("<TiffData")[0], xml[xml.rindex("</Pixels>") :]
+    data = f'<TiffData IFD="0" PlaneCount="4" FirstC="0">{uuid}</TiffData>'
+    refusal(write_described(tmp_path / "scan" / "scan.ome.tif", head + data + tail), "files outside its folder")
+
+
+def test_what_names_a_patient_is_never_passed_on(tmp_path, caplog):
+    """Identifiers stand in the image's name, annotations, private tags, and broken attributes."""
+    xml = ome_xml(tmp_path, Name="SECRET-ID", Description="SECRET-ID", Channel={"Name": NAMES})
+    tags = [(65_000, 2, None, "SECRET-ID", True), (306, 2, None, "SECRET-ID", True)]
+    paths = [tmp_path / f"{index}.ome.tif" for index in range(5)]
+    broken = (
+        xml,
+        xml.replace('SizeX="70"', 'SizeX="SECRET-ID"'),
+        xml.replace('Type="uint16"', 'Type="SECRET-ID"').replace('FirstC="0"', 'FirstC="9"'),
+        xml.replace("</Image>", "<SECRET-ID>"),
+        xml.replace("<TiffData", '<TiffData FirstZ="SECRET-ID"'),
+    )
+    for path, text in zip(paths, broken, strict=True):
+        with tifffile.TiffWriter(path) as writer:
+            for index, plane in enumerate(IMAGE):
+                options = {} if index else {"description": text, "extratags": tags}
+                writer.write(plane, contiguous=False, metadata=None, photometric="minisblack", **options)
+        try:
+            with open_slide(path) as slide:
+                said = [*slide.warnings, *map(str, slide.channel_names)]
+        except SlideError as error:
+            said = traceback.format_exception(error)
+        assert "SECRET" not in " ".join(said) + caplog.text
 
 
 # Damage

@@ -6,11 +6,11 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctc_imaging import slide as slide_module
 from ctc_imaging.errors import PanelError, SlideError
 from ctc_imaging.inspection import inspect_slide
 from ctc_imaging.panel import load_panel
-from ctc_imaging.slide import open_slide
+from ctc_imaging.readers import open_source
+from ctc_imaging.slide import Slide, open_slide
 
 SHAPE = (4, 150, 203)
 NAMES = ("DAPI", "CK", "Vimentin", "CD45")
@@ -140,13 +140,14 @@ def test_overlapping_regions_decode_once(tmp_path):
         assert slide.chunks_read == before
 
 
-def test_the_cache_is_bounded_and_keeps_what_was_used_last(tmp_path, monkeypatch):
-    monkeypatch.setattr(slide_module, "CACHE_BYTES", 3 * 32 * 48 * 2)
-    write_ome(tmp_path / "scan.tif", pixels(), tile=(32, 48), compression="zlib")
-    with open_slide(tmp_path / "scan.tif") as slide:
+def test_the_cache_is_bounded_and_keeps_what_was_used_last(tmp_path):
+    cache_bytes = 3 * 32 * 48 * 2
+    path = tmp_path / "scan.tif"
+    write_ome(path, pixels(), tile=(32, 48), compression="zlib")
+    with Slide(path, open_source(path), 0.5, cache_bytes) as slide:
         whole = slide.read([0], 0, 150, 0, 203)
         np.testing.assert_array_equal(whole[0], pixels()[0])
-        assert sum(chunk.nbytes for chunk in slide._cache.values()) <= slide_module.CACHE_BYTES
+        assert sum(chunk.nbytes for chunk in slide._cache.values()) <= cache_bytes
         before = slide.chunks_read
         slide.read([0], 149, 150, 202, 203)
         assert slide.chunks_read == before
@@ -176,6 +177,29 @@ def test_the_given_pixel_size_fills_in_for_a_missing_one(tmp_path):
         assert slide.pixel_size_um is None
     with open_slide(tmp_path / "scan.tif", 0.65) as slide:
         assert slide.pixel_size_um == 0.65
+
+
+def test_a_scale_is_the_same_number_however_it_is_told(tmp_path):
+    resolution = (10_000 / 0.325, 10_000 / 0.325)
+    options = {"resolution": resolution, "resolutionunit": "CENTIMETER", "metadata": None}
+    tifffile.imwrite(tmp_path / "ratio.tif", pixels(), photometric="minisblack", **options)
+    with open_slide(tmp_path / "ratio.tif") as slide:
+        assert slide.pixel_size_um == 0.325
+    with open_slide(tmp_path / "ratio.tif", 0.3250001) as slide:
+        assert slide.pixel_size_um == 0.325
+    tifffile.imwrite(tmp_path / "none.tif", pixels(), photometric="minisblack")
+    with open_slide(tmp_path / "none.tif", 0.32500000001) as slide:
+        assert slide.pixel_size_um == 0.325
+
+
+def test_a_slide_names_its_files(tmp_path):
+    write_ome(tmp_path / "scan.tif", pixels())
+    with open_slide(tmp_path / "scan.tif") as slide:
+        assert slide.files == (tmp_path / "scan.tif",)
+    write_folder(tmp_path / "folder", pixels())
+    (tmp_path / "folder" / "notes.txt").write_text("not part of the scan")
+    with open_slide(tmp_path / "folder") as slide:
+        assert slide.files == tuple(sorted((tmp_path / "folder").glob("*.tif")))
 
 
 def test_pixel_sizes_that_disagree_are_refused_with_both(tmp_path):

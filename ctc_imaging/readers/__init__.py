@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING
 
 from ctc_imaging.errors import SlideError
 from ctc_imaging.readers.base import Plane, Reader, Source
+from ctc_imaging.readers.bioio_files import PICTURES, BioioReader
 from ctc_imaging.readers.folder import FolderReader
+from ctc_imaging.readers.frames import FramesReader
+from ctc_imaging.readers.ome_zarr import OmeZarrReader
+from ctc_imaging.readers.remote import connect, faults
 from ctc_imaging.readers.tiff import TiffReader
 
 if TYPE_CHECKING:
@@ -14,9 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["READERS", "Plane", "Reader", "Source", "open_source"]
 
-READERS: tuple[Reader, ...] = (TiffReader(), FolderReader())
-
-_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
+READERS: tuple[Reader, ...] = (
+    TiffReader(),
+    OmeZarrReader(),
+    FramesReader(),
+    FolderReader(),
+    BioioReader(),
+)
 
 
 def open_source(path: Path) -> Source:
@@ -25,7 +33,7 @@ def open_source(path: Path) -> Source:
     Parameters
     ----------
     path : Path
-        A TIFF file, or a folder of one TIFF per channel.
+        A file or folder, or a remote one as `remote.to_path` makes it.
 
     Returns
     -------
@@ -37,19 +45,21 @@ def open_source(path: Path) -> Source:
     SlideError
         If there is no such slide, no reader accepts it, or it is damaged.
     """
+    connect(path)
     try:
-        if not path.exists():
-            raise SlideError(path, "no such file or folder", "check the path; it is taken relative to the cohort table")
         reader = next((reader for reader in READERS if reader.accepts(path)), None)
         if reader is None:
             raise _refusal(path)
         return reader.open(path)
-    except OSError as error:
-        raise SlideError(path, f"can't be read ({error.strerror or error})", "check its permissions") from error
+    except faults() as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise SlideError(path, f"can't be read ({reason})", "check that it is there, and its permissions") from error
 
 
 def _refusal(path: Path) -> SlideError:
-    if path.suffix.lower() in _PICTURES:
+    if not path.exists():
+        return SlideError(path, "no such file or folder", "check the path; it is taken relative to the cohort table")
+    if path.suffix.lower() in PICTURES:
         return SlideError(
             path,
             "a picture, not a slide: it tells neither its stains nor its scale",

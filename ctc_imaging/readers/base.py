@@ -42,7 +42,8 @@ class Source:
     """What a reader found in a file or folder: planes to read, and what is known about them.
 
     `pixel_size_um` and single `channel_names` are None where the file doesn't tell; `warnings` are
-    sentences for the person who inspects the slide.
+    sentences for the person who inspects the slide, free of what names a patient. `files` are all those
+    whose bytes make up the slide, sorted: their hashes are the slide's.
     """
 
     reader: str
@@ -51,6 +52,7 @@ class Source:
     pixel_size_um: float | None
     warnings: tuple[str, ...]
     close: Callable[[], None]
+    files: tuple[Path, ...]
 
 
 class Reader(Protocol):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from ctc_imaging.errors import SlideError
 from ctc_imaging.readers.base import Source
+from ctc_imaging.readers.scale import SQUARE_TOLERANCE
 from ctc_imaging.readers.tiff import TiffReader
-from ctc_imaging.readers.tiff_metadata import SQUARE_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +60,7 @@ class FolderReader:
                 f"{file.name}: {text}" for file, source in zip(files, sources, strict=True) for text in source.warnings
             ),
             close=close,
+            files=tuple(sorted({file for source in sources for file in source.files})),
         )
 
 

@@ -5,26 +5,28 @@ from __future__ import annotations
 import logging
 import math
 import re
-from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ctc_imaging.errors import SlideError
 from ctc_imaging.readers.base import Source
+from ctc_imaging.readers.logs import collected_log
+from ctc_imaging.readers.pixels import check_chunk_size, in_focus, type_read
+from ctc_imaging.readers.remote import base_name, is_remote
 from ctc_imaging.readers.tiff_metadata import read_metadata
 from ctc_imaging.readers.tiff_planes import DAMAGE, EncodedPlane, RawPlane
 from ctc_imaging.readers.tiff_structure import check_structure, is_tiff
+from ctc_imaging.readers.tiff_xml import check_xml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
-# A compressed chunk is decoded whole: beyond this, memory would grow with the slide.
-MAX_CHUNK_BYTES = 256 * 2**20
+    from ctc_imaging.readers.base import Plane
 
-_DTYPES = ("uint8", "uint16", "float32")
 _SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 _CHANNEL_AXES = "CISQ"
-_AXIS_NAMES = {"Z": "focal planes (Z)", "T": "time points (T)"}
 _AGAIN = "copy it from the scanner again"
 
 
@@ -35,7 +37,7 @@ class TiffReader:
 
     def accepts(self, path: Path) -> bool:
         """Tell whether it is a file that is a TIFF, or is named like one."""
-        return path.is_file() and (path.suffix.lower() in _SUFFIXES or is_tiff(path))
+        return path.is_file() and (base_name(path).lower().endswith(_SUFFIXES) or is_tiff(path))
 
     def open(self, path: Path) -> Source:
         """Open the base level of the file's largest image.
@@ -45,32 +47,62 @@ class TiffReader:
         SlideError
             If the file is damaged, incomplete, or holds something else than one plane a channel.
         """
-        import tifffile
-
         check_structure(path)
         files: list[Any] = []
         try:
-            with _collected_log() as records:
-                tif = tifffile.TiffFile(path)
-                files.append(tif)
+            with collected_log("tifffile") as records:
+                tif = _tiff_file(path, files)
+                check_xml(path, tif)
                 return _open(path, tif, files, records)
         except DAMAGE as error:
             _close(files)
-            raise SlideError(path, f"the TIFF is damaged ({error!r:.160})", _AGAIN) from error
+            # Not chained to the error, which may quote metadata that name a patient.
+            raise SlideError(path, f"the TIFF is damaged ({type(error).__name__})", _AGAIN) from None
         except SlideError:
             _close(files)
             raise
 
 
+def _tiff_file(path: Path, files: list[Any]) -> Any:
+    """Open a local file by its name, since its OME-XML may name others beside it, and a remote one as a stream."""
+    import tifffile
+
+    if is_remote(path):
+        files.append(path.open("rb"))
+    tif = tifffile.TiffFile(files[0] if files else path)
+    files.insert(0, tif)
+    return tif
+
+
 def _open(path: Path, tif: Any, files: list[Any], records: list[logging.LogRecord]) -> Source:
     series = _largest(path, tif)
-    planes = _planes(path, series, files)
+    planes, focus = in_focus(_stacks(path, series, _planes(path, series, files)))
     metadata = read_metadata(path, tif, series, len(planes))
     faults = [record for record in records if record.levelno >= logging.ERROR]
     if faults:
         raise SlideError(path, f"the TIFF is damaged ({_said(faults[0])})", _AGAIN)
-    warnings = (*metadata.warnings, *(_said(record) for record in records))
-    return Source("tiff", planes, metadata.channel_names, metadata.pixel_size_um, warnings, lambda: _close(files))
+    odd = dict.fromkeys(f"a fault was worked around ({_said(record)})" for record in records)
+    return Source(
+        reader="tiff",
+        planes=planes,
+        channel_names=metadata.channel_names,
+        pixel_size_um=metadata.pixel_size_um,
+        warnings=(*focus, *metadata.warnings, *odd),
+        close=lambda: _close(files),
+        files=_files(path, series),
+    )
+
+
+def _files(path: Path, series: Any) -> tuple[Path, ...]:
+    """Return the slide's file and the others that its metadata spread the planes over."""
+    if is_remote(path):
+        return (path,)
+    real = path.resolve()
+    others = [Path(name) for name in {page.parent.filehandle.path for page in series} - {str(real)}]
+    beside = [path.parent / other.relative_to(real.parent) for other in others if other.is_relative_to(real.parent)]
+    if len(beside) < len(others) or not all(other.exists() for other in beside):
+        raise SlideError(path, "some of its planes lie in files outside its folder", "give the path of the scan itself")
+    return tuple(sorted({path, *beside}))
 
 
 def _close(files: list[Any]) -> None:
@@ -116,22 +148,29 @@ def _planes(path: Path, series: Any, files: list[Any]) -> tuple[RawPlane | Encod
 
 
 def _check_kind(path: Path, series: Any) -> None:
-    """Refuse what isn't one greyscale plane a channel."""
+    """Refuse what isn't greyscale planes of channels, at one or more depths."""
     key = series.keyframe
     sizes = dict(zip(series.axes, series.shape, strict=True))
-    for axis, size in sizes.items():
-        if axis in _AXIS_NAMES and size > 1:
-            raise SlideError(
-                path, f"it has {size} {_AXIS_NAMES[axis]}", "export one plane a channel, with planes marked as channels"
-            )
-    other = [axis for axis, size in sizes.items() if axis not in "YX" and size > 1]
+    if sizes.get("T", 1) > 1:
+        raise SlideError(
+            path, f"it has {sizes['T']} time points (T)", "export one plane a channel, with planes marked as channels"
+        )
+    other = [axis for axis, size in sizes.items() if axis not in "YXZ" and size > 1]
     if len(other) > 1 or any(axis not in _CHANNEL_AXES for axis in other):
         raise SlideError(path, f"its axes {series.axes} aren't channels and a plane", "export one plane a channel")
     if key.photometric in (2, 6) and key.planarconfig == 1 and key.samplesperpixel > 1:
         raise SlideError(path, "a colour (RGB) image, not one channel a stain", "export each stain as a grey channel")
-    if key.dtype is None or key.dtype.name not in _DTYPES:
-        kind = "unknown" if key.dtype is None else key.dtype.name
-        raise SlideError(path, f"pixels of type {kind}", f"export it as {', '.join(_DTYPES)}")
+    type_read(path, key.dtype)
+
+
+def _stacks(path: Path, series: Any, planes: Sequence[Plane]) -> list[list[Plane]]:
+    """Sort planes, which come in the order of the series' axes, by channel and then by depth."""
+    lengths = [(axis, size) for axis, size in zip(series.axes, series.shape, strict=True) if axis not in "YX"]
+    depth = dict(lengths).get("Z", 1)
+    order = np.arange(len(planes)).reshape([size for _, size in lengths] or [1])
+    if depth > 1:
+        order = np.moveaxis(order, [axis for axis, _ in lengths].index("Z"), -1)
+    return [[planes[index] for index in stack] for stack in order.reshape(-1, depth)]
 
 
 def _run_of_planes(path: Path, series: Any, count: int) -> list[RawPlane]:
@@ -184,33 +223,12 @@ def _check_extents(path: Path, plane: RawPlane | EncodedPlane) -> None:
         raise SlideError(path, "some of its chunks were never written", _AGAIN)
     if any(offset + length > size for offset, length in extents):
         raise SlideError(path, f"the file ends at byte {size}, before the last of its chunks", _AGAIN)
-    if math.prod(plane.chunk_shape_px) * plane.dtype.itemsize > MAX_CHUNK_BYTES:
-        raise SlideError(path, "each channel is one huge compressed block", "export the scan as tiled OME-TIFF")
-
-
-class _Collector(logging.Handler):
-    """Keeps log records in a list."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-
-@contextmanager
-def _collected_log() -> Iterator[list[logging.LogRecord]]:
-    """Collect what tifffile warns about while it opens a file."""
-    handler = _Collector()
-    logger = logging.getLogger("tifffile")
-    logger.addHandler(handler)
-    try:
-        yield handler.records
-    finally:
-        logger.removeHandler(handler)
+    check_chunk_size(path, plane.chunk_shape_px, plane.dtype)
 
 
 def _said(record: logging.LogRecord) -> str:
-    """Say a log message without the object it begins with."""
-    return re.sub(r"^<tifffile\.\S+ [^>]*> ", "", record.getMessage())[:160]
+    """Say where tifffile found a fault, but not in its words: they may quote a barcode or a patient's name."""
+    message = record.getMessage()
+    tag = re.search(r"TiffTag (\d+)", message)
+    error = re.search(r"raised (\w+)", message)
+    return (f"TIFF tag {tag[1]}" if tag else "its metadata") + (f": {error[1]}" if error else "")

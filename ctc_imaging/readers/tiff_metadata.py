@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from ctc_imaging.errors import SlideError
-from ctc_imaging.readers.base import is_plausible_pixel_size
+from ctc_imaging.readers.scale import clean_names, length_um, square_pixel_size_um, um_per
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-# Pixels of a scan are square; X and Y further apart than this are a wrong or anisotropic scale.
-SQUARE_TOLERANCE = 0.01
-
-_UM = {
-    "m": 1e6, "dm": 1e5, "cm": 1e4, "mm": 1e3, "µm": 1.0, "nm": 1e-3, "pm": 1e-6, "å": 1e-4,
-    "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0,
-    "in": 25_400.0, "inch": 25_400.0,
-}  # fmt: skip
-
 _RESOLUTION_UNITS_UM = {2: 25_400.0, 3: 1e4}
-
-# Names that software makes up ("Channel:0:1", "c:1/4 - scan.tif", "3") say nothing about the stain.
-_PLACEHOLDER = re.compile(r"(channel|ch|c|image|page|slice)?[\s:_=#-]*\d+([:/]\d+)*(\s+-\s.*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -70,16 +55,8 @@ def read_metadata(path: Path, tif: Any, series: Any, channels: int) -> Metadata:
         imagej = tif.imagej_metadata or {}
         names = imagej.get("Labels") or []
         sizes = _tag_sizes_um(series.keyframe, str(imagej.get("unit", "")))
-    size, warnings = _square(path, sizes)
+    size, warnings = square_pixel_size_um(path, sizes)
     return Metadata(clean_names(names, channels), size, warnings)
-
-
-def clean_names(names: Sequence[str | None], channels: int) -> tuple[str | None, ...]:
-    """Trim channel names; None for those that only number the channel, or if there aren't as many as channels."""
-    if len(names) != channels:
-        return (None,) * channels
-    trimmed = [(name or "").replace("\ufeff", "").replace("\0", "").strip() for name in names]
-    return tuple(None if not name or _PLACEHOLDER.fullmatch(name) else name for name in trimmed)
 
 
 def _ome_pixels(path: Path, xml: str, series: Any) -> ElementTree.Element:
@@ -98,39 +75,14 @@ def _children(element: ElementTree.Element, name: str) -> list[ElementTree.Eleme
 
 
 def _ome_size_um(pixels: ElementTree.Element, axis: str) -> float | None:
-    unit = _UM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").strip().replace("\u03bc", "µ").lower())
-    return _positive(pixels.get(f"PhysicalSize{axis}"), unit)
+    return length_um(pixels.get(f"PhysicalSize{axis}"), um_per(pixels.get(f"PhysicalSize{axis}Unit", "µm")))
 
 
 def _tag_sizes_um(page: Any, imagej_unit: str) -> list[float | None]:
     """µm per pixel in X and Y from the resolution tags, whose unit ImageJ writes elsewhere."""
-    spelled = imagej_unit.strip().replace("\\u00B5", "µ").replace("\u03bc", "µ").lower()
-    unit = _UM.get(spelled) or _RESOLUTION_UNITS_UM.get(int(page.tags.valueof(296, default=2)))
-    if imagej_unit and spelled not in _UM:
-        unit = None
+    unit = um_per(imagej_unit) if imagej_unit else _RESOLUTION_UNITS_UM.get(int(page.tags.valueof(296, default=2)))
     sizes = []
     for code in (282, 283):
         numerator, denominator = page.tags.valueof(code, default=(0, 1))
-        sizes.append(_positive(denominator / numerator if numerator else None, unit))
+        sizes.append(length_um(denominator / numerator if numerator else None, unit))
     return sizes
-
-
-def _positive(value: str | float | None, unit_um: float | None) -> float | None:
-    try:
-        size = float(value or 0) * (unit_um or 0)
-    except ValueError:
-        return None
-    return size if math.isfinite(size) and size > 0 else None
-
-
-def _square(path: Path, sizes: Sequence[float | None]) -> tuple[float | None, tuple[str, ...]]:
-    known = [size for size in sizes if size is not None]
-    if not known:
-        return None, ()
-    if not math.isclose(known[0], known[-1], rel_tol=SQUARE_TOLERANCE):
-        raise SlideError(
-            path, f"its pixels aren't square: {known[0]:g} by {known[-1]:g} µm", "export the scan with one scale"
-        )
-    if not is_plausible_pixel_size(known[0]):
-        return None, (f"its metadata say {known[0]:g} µm a pixel, which no cell scan has: taken as unknown",)
-    return known[0], ()

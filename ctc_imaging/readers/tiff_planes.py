@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctc_imaging.errors import SlideError
+from ctc_imaging.readers.pixels import as_read, type_read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,8 +48,8 @@ class RawPlane:
 
     @property
     def dtype(self) -> np.dtype:
-        """Data type in native byte order."""
-        return self.stored_dtype.newbyteorder("=")
+        """Data type that pixels are read as."""
+        return type_read(self.path, self.stored_dtype)
 
     @property
     def chunk_shape_px(self) -> tuple[int, int]:
@@ -73,7 +74,7 @@ class RawPlane:
         start = self.offset + y0 * self._row_bytes + x0 * pixel_bytes
         rows = [self._read(start + y * self._row_bytes, width * pixel_bytes) for y in range(height)]
         values = np.frombuffer(b"".join(rows), self.stored_dtype).reshape(height, width, self.samples)
-        return np.ascontiguousarray(values[:, :, self.sample], self.dtype)
+        return as_read(values[:, :, self.sample], self.dtype)
 
     def _read(self, offset: int, size: int) -> bytes:
         self.handle.seek(offset)
@@ -100,8 +101,8 @@ class EncodedPlane:
 
     @property
     def dtype(self) -> np.dtype:
-        """Data type in native byte order."""
-        return self.page.keyframe.dtype.newbyteorder("=")
+        """Data type that pixels are read as."""
+        return type_read(self.path, self.page.keyframe.dtype)
 
     @property
     def chunk_shape_px(self) -> tuple[int, int]:
@@ -136,16 +137,16 @@ class EncodedPlane:
         try:
             decoded = self.page.keyframe.decode(data, index, **tables)[0]
         except DAMAGE as error:
-            raise self._undecodable(row, column, repr(error)) from error
+            raise self._undecodable(row, column, type(error).__name__) from error
         high, wide = self.chunk_shape_px
         height, width = min(high, self.shape[0] - row * high), min(wide, self.shape[1] - column * wide)
         if decoded is None or decoded.shape[1] < height or decoded.shape[2] < width:
             raise self._undecodable(row, column, "too few pixels")
-        return np.ascontiguousarray(decoded[0, :height, :width, self.sample], self.dtype)
+        return as_read(decoded[0, :height, :width, self.sample], self.dtype)
 
     def _undecodable(self, row: int, column: int, reason: str) -> SlideError:
         return SlideError(
-            self.path, f"chunk {row}, {column} can't be decoded ({reason:.160})", "copy it from the scanner again"
+            self.path, f"chunk {row}, {column} can't be decoded ({reason})", "copy it from the scanner again"
         )
 
 

@@ -42,7 +42,8 @@ def check_structure(path: Path) -> int:
         If the file isn't a TIFF, or its chain is circular, endless, or leaves the file.
     """
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         layout = _layout(file.read(4))
         if size == 0:
             raise SlideError(path, "the file is empty", "copy it from the scanner again")

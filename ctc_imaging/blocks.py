@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from ctc_imaging.panel import Panel, Role
 from ctc_imaging.sharpness import blur_um
+from ctc_imaging.staining import measure_overlap, overlap_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,9 +31,13 @@ MIN_NUCLEUS_SNR = 5.0
 # Rounding to grey levels is itself a noise of this many levels, the least an integer image can have.
 QUANTISATION_NOISE = 12**-0.5
 
+# A block's background is also kept on squares of this side, fine enough to see the rim of a bubble.
+PATCH_PX = 64
+
 _COARSE_PX = 4
+_PATCHES = BLOCK_PX // PATCH_PX
 _FIGURES = ("background", "noise", "top", "minimum", "maximum", "at_maximum", "zeros")
-_BLOCK = np.dtype([(name, np.float64) for name in _FIGURES])
+_BLOCK = np.dtype([*((name, np.float64) for name in _FIGURES), ("levels", np.float32, (_PATCHES, _PATCHES))])
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +45,11 @@ class Blocks:
     """Figures of a slide's blocks, each an array of shape (gy, gx).
 
     `stains` has, by short name, structured arrays in grey levels: ``background`` (25th centile) and ``top``
-    (99.9th) of means of 4 x 4 px, ``noise`` (standard deviation of a pixel), ``minimum`` and ``maximum``; and
-    in pixels ``at_maximum`` and ``zeros``. `has_nuclei` marks where the nuclear stain rises well above its
-    noise, and `blur_um` is the nuclei's blur, NaN where there are none.
+    (99.9th) of means of 4 x 4 px, ``noise`` (standard deviation of a pixel), ``minimum`` and ``maximum``,
+    ``levels`` (4 x 4 medians of patches of 64 px); and in pixels ``at_maximum`` and ``zeros``. `has_nuclei` marks
+    where the nuclear stain rises well above its noise, `blur_um` is the nuclei's blur, NaN where there are none,
+    and `nuclei_fraction` the share of the area they cover. `overlaps` are structured arrays, see
+    `ctc_imaging.staining.overlap_type`.
     """
 
     areas_px: NDArray[np.float64]
@@ -49,6 +57,8 @@ class Blocks:
     zeros_px: NDArray[np.float64]
     has_nuclei: NDArray[np.bool_]
     blur_um: NDArray[np.float64]
+    nuclei_fraction: NDArray[np.float64]
+    overlaps: NDArray
 
     def share(self, where: NDArray[np.bool_]) -> float:
         """Share of the slide's area in some of its blocks."""
@@ -77,16 +87,23 @@ def measure_blocks(slide: Slide, channels: Mapping[str, int], panel: Panel) -> B
     edges = [np.append(np.arange(0, size, BLOCK_PX), size) for size in slide.shape[1:]]
     areas = np.outer(*(np.diff(edge) for edge in edges)).astype(np.float64)
     stains = {short: np.zeros(areas.shape, _BLOCK) for short in channels}
+    overlaps = np.zeros(areas.shape, overlap_type(len(channels)))
     blur = np.full(areas.shape, np.nan)
     nucleus = next((c.short for c in panel.channels if c.role == Role.NUCLEUS and c.short in channels), None)
-    for row, column in np.ndindex(areas.shape):
-        region = [int(edge[at + end]) for edge, at in zip(edges, (row, column), strict=True) for end in (0, 1)]
-        for short, plane in zip(channels, slide.read(list(channels.values()), *region), strict=True):
-            stains[short][row, column] = _measure(plane)
-            if short == nucleus:
-                blur[row, column] = _blur_um(plane, stains[short][row, column], slide.pixel_size_um)
-    nuclei = stains.get(nucleus or "", np.zeros(areas.shape, _BLOCK))
-    return Blocks(areas, stains, nuclei["zeros"], _has_nuclei(nuclei, slide.dtype), blur)
+    for at in np.ndindex(areas.shape):
+        region = [int(edge[i + end]) for edge, i in zip(edges, at, strict=True) for end in (0, 1)]
+        planes = dict(zip(channels, slide.read(list(channels.values()), *region), strict=True))
+        for short, plane in planes.items():
+            stains[short][at] = _measure(plane)
+        overlaps[at] = measure_overlap(_signal(planes, {short: stains[short][at] for short in planes}, slide))
+        if nucleus is not None:
+            blur[at] = _blur_um(planes[nucleus], stains[nucleus][at], slide.pixel_size_um)
+    if nucleus is None:
+        zeros = np.zeros(areas.shape)
+        return Blocks(areas, stains, zeros, zeros > 0, blur, zeros, overlaps)
+    nuclei, covered = stains[nucleus], overlaps["body"][..., list(channels).index(nucleus)]
+    fraction = covered * _bin_px(slide.pixel_size_um) ** 2 / areas
+    return Blocks(areas, stains, nuclei["zeros"], _has_nuclei(nuclei, slide.dtype), blur, fraction, overlaps)
 
 
 def floored_noise(noise: NDArray | float, span: NDArray | float, dtype: np.dtype) -> NDArray[np.float64]:
@@ -108,24 +125,53 @@ def floored_noise(noise: NDArray | float, span: NDArray | float, dtype: np.dtype
     return np.maximum(np.maximum(noise, rounding), np.finfo(np.float32).tiny)
 
 
-def _measure(plane: NDArray) -> tuple[float, ...]:
-    """Return the figures of `_FIGURES`, in their order."""
+def _measure(plane: NDArray) -> tuple[object, ...]:
+    """Return the fields of `_BLOCK`, in their order."""
     pixels = plane.astype(np.float32)
-    background, top = np.percentile(_coarse(pixels), [25, 99.9])
+    coarse = _shrunk(pixels, _COARSE_PX)
+    background, top = np.percentile(coarse, [25, 99.9])
     # Neighbours differ by noise alone where the image is smooth, and the median leaves out where it isn't.
     steps = np.abs(np.diff(pixels[::_COARSE_PX], axis=1))
     noise = 1.4826 * 0.5**0.5 * float(np.median(steps)) if steps.size else 0.0
     low, high = float(plane.min()), float(plane.max())
-    return background, noise, top, low, high, float(np.sum(plane == high)), float(np.sum(plane == 0))
+    zeros = plane.size - np.count_nonzero(plane)
+    return background, noise, top, low, high, np.count_nonzero(plane == high), zeros, _levels(coarse)
 
 
-def _coarse(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Average squares of 4 x 4 px, leaving out what doesn't fill one."""
-    high, wide = (size // _COARSE_PX for size in pixels.shape)
-    if not high or not wide:
+def _levels(coarse: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Median of each patch of a block; a patch beyond the slide repeats the last pixels before its border."""
+    side = BLOCK_PX // _COARSE_PX
+    if coarse.shape != (side, side):
+        coarse = coarse[:side, :side]
+        coarse = np.pad(coarse, [(0, side - size) for size in coarse.shape], mode="edge")
+    patch = side // _PATCHES
+    patches = coarse.reshape(_PATCHES, patch, _PATCHES, patch).swapaxes(1, 2).reshape(_PATCHES, _PATCHES, -1)
+    return np.partition(patches, patch * patch // 2, axis=2)[..., patch * patch // 2]
+
+
+def _shrunk(pixels: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Average squares of `factor` px, leaving out what doesn't fill one."""
+    high, wide = (size // factor for size in pixels.shape)
+    if factor == 1 or not high or not wide:
         return pixels
-    cut = pixels[: high * _COARSE_PX, : wide * _COARSE_PX]
-    return cut.reshape(high, _COARSE_PX, wide, _COARSE_PX).mean(axis=(1, 3))
+    return cv2.resize(pixels[: high * factor, : wide * factor], (wide, high), interpolation=cv2.INTER_AREA)
+
+
+def _bin_px(pixel_size_um: float | None) -> int:
+    """Side in px of the squares of about 1 µm on which stains are compared; 2 where the scale isn't known."""
+    return 2 if pixel_size_um is None else max(1, round(1 / pixel_size_um))
+
+
+def _signal(planes: Mapping[str, NDArray], stats: Mapping[str, NDArray], slide: Slide) -> NDArray[np.float32]:
+    """Means of about 1 x 1 µm over the block's background, in units of their noise, shape (C, h, w)."""
+    bin_px = _bin_px(slide.pixel_size_um)
+    signals = []
+    for short, plane in planes.items():
+        figures = stats[short]
+        noise = floored_noise(figures["noise"], figures["maximum"] - figures["minimum"], slide.dtype) / bin_px
+        binned = _shrunk(plane.astype(np.float32), bin_px)
+        signals.append((binned - np.float32(figures["background"])) / np.float32(noise))
+    return np.stack(signals)
 
 
 def _has_nuclei(stats: NDArray, dtype: np.dtype) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ctc_imaging.errors import PanelError
 from ctc_imaging.quality import assess
 from ctc_imaging.slide import Slide, open_slide
+from ctc_imaging.staining import find_swap
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,8 +30,8 @@ def inspect_slide(path: str | Path, panel: Panel, pixel_size_um: float | None = 
     Returns
     -------
     dict
-        A JSON object. ``roles`` (short name to channel and role) and ``quality`` are None where the panel
-        doesn't fit the slide, and ``panel_error`` then says why.
+        A JSON object. ``roles`` (short name to channel and role) and ``quality`` (without its maps) are None where
+        the panel doesn't fit the slide, and ``panel_error`` then says why.
 
     Raises
     ------
@@ -44,10 +45,14 @@ def inspect_slide(path: str | Path, panel: Panel, pixel_size_um: float | None = 
         except PanelError as error:
             return facts | {"roles": None, "panel_error": f"{error.fault}; {error.remedy}", "quality": None}
         roles = {channel.short: channel.role.value for channel in panel.channels}
+        quality = assess(slide, channels, panel)
+        swap = quality.overlap and find_swap(quality.overlap, panel, mostly_leukocytes=True)
+        if swap:
+            facts["warnings"].append(f"channels {swap[0]} and {swap[1]} may be swapped: {swap[2]}")
         return facts | {
             "roles": {short: {"channel": index, "role": roles[short]} for short, index in channels.items()},
             "panel_error": None,
-            "quality": assess(slide, channels, panel).to_json(),
+            "quality": quality.to_json(maps=False),
         }
 
 

@@ -1,34 +1,37 @@
-"""What of a slide can be assessed, and why not: focus, saturation, missing stains, uneven light."""
+"""What of a slide can be assessed, and why not: focus, saturation, missing stains, uneven light, bubbles, density."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from scipy import ndimage
 
-from ctc_imaging.blocks import BLOCK_PX, MIN_NUCLEUS_SNR, MIN_SIDE_PX, Blocks, floored_noise, measure_blocks
-from ctc_imaging.files import atomic_path
+from ctc_imaging.blocks import BLOCK_PX, MIN_NUCLEUS_SNR, MIN_SIDE_PX, PATCH_PX, Blocks, floored_noise, measure_blocks
+from ctc_imaging.bubbles import find_bubbles, level_map
+from ctc_imaging.exposure import is_full_scale
+from ctc_imaging.overview import overview, write_png
 from ctc_imaging.panel import Panel, Role
+from ctc_imaging.staining import StainOverlap
+from ctc_imaging.verdict import (
+    MAX_BLUR_UM,
+    MAX_NUCLEI_FRACTION,
+    MAX_SATURATED_FRACTION,
+    MIN_ASSESSED_FRACTION,
+    WORTH_TELLING,
+    BlockMaps,
+    ChannelQuality,
+    Quality,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from ctc_imaging.slide import Slide
 
-# Below half, the counts rest on less blood than was lost: the scan should be repeated.
-MIN_ASSESSED_FRACTION = 0.5
-
-# Blur beyond which nuclei of leukocytes (9 µm) lose their outline and neighbours merge. On simulated slides (NA 0.5)
-# a focus error of 4, 6, 8, 10 µm reads 0.0, 1.0, 1.6, 2.0 µm. Twelve real bone-marrow cytospins at about 0.5 µm a
-# pixel read 0.5 to 1.4 µm as they are, and 2.5 to 3.5 µm when blurred by 2 µm more.
-MAX_BLUR_UM = 1.4
+__all__ = ["MAX_BLUR_UM", "MIN_ASSESSED_FRACTION", "ChannelQuality", "Quality", "assess", "overview", "write_png"]
 
 # Means of 4 x 4 px spread by a quarter of the noise, so the brightest per mille of an unstained channel lies about
 # 1.5 noise over its background. A weak CD45 (median SNR 4) lies at 4 to 19 on simulated slides; with 15 %
@@ -38,127 +41,25 @@ MIN_STAIN_SNR = 3.0
 # Beyond a quarter of zeros, the background (the 25th centile) is no background any more.
 MAX_VOID_FRACTION = 0.25
 
-# A twentieth of a block is nine leukocytes whose brightness is lost.
-MAX_SATURATED_FRACTION = 0.05
-
 # A vignetting of 20 % over a camera offset changes the background by about 1.1.
 MAX_BACKGROUND_RATIO = 1.5
 
-# A fibre or two on a slide take less.
-WORTH_TELLING = 0.005
-
-# Cameras of 8, 10, 12, 14 and 16 bits: the brightest pixel of a slide being one of these means clipping.
-FULL_SCALES = (255, 1023, 4095, 16_383, 65_535)
-
-_HATCH_PX = 12
-_BAR_UM = tuple(step * 10**power for power in range(1, 5) for step in (1, 2, 5))
-
-
-@dataclass(frozen=True)
-class ChannelQuality:
-    """One stain over the whole slide, in grey levels.
-
-    `signal_snr` is the 99.9 percentile over the background in units of its noise, in the median block with
-    nuclei; `brightest_snr` in the brightest block. `background_ratio` is the 95 to 5 percentile of the blocks'
-    backgrounds.
-    """
-
-    background: float
-    noise: float
-    saturated_fraction: float
-    signal_snr: float
-    brightest_snr: float
-    background_ratio: float
-    constant: bool
+# Stains without which no cell can be counted. In a blank there need be none, and the cells of a control may all be of
+# a cell line.
+_NEEDED = {
+    "blank": {},
+    "spiked": {Role.NUCLEUS: MIN_NUCLEUS_SNR},
+    "stain_control": {Role.NUCLEUS: MIN_NUCLEUS_SNR},
+}
+_NEEDED_OF_PATIENTS = {Role.NUCLEUS: MIN_NUCLEUS_SNR, Role.LEUKOCYTE: MIN_STAIN_SNR}
 
 
-@dataclass(frozen=True, eq=False)
-class Quality:
-    """The verdict on a slide: which of its blocks can be assessed, and why others can't.
-
-    Attributes
-    ----------
-    shape_px : tuple of int
-        Height and width of the slide.
-    block_px : int
-        Side of a block.
-    blocks_ok : ndarray of bool, shape (gy, gx)
-        The blocks that can be assessed.
-    blur_um : ndarray of float, shape (gy, gx)
-        Standard deviation of the blur in each block, in µm; NaN where it couldn't be judged.
-    channels : mapping of str to ChannelQuality
-        By short name.
-    assessed_fraction : float
-        Share of the slide's area in those blocks.
-    assessable : bool
-        Whether the slide may be counted at all.
-    reasons : tuple of str
-        Plain sentences: why not, or what to keep in mind.
-    """
-
-    shape_px: tuple[int, int]
-    block_px: int
-    blocks_ok: NDArray[np.bool_]
-    blur_um: NDArray[np.float64]
-    channels: Mapping[str, ChannelQuality]
-    assessed_fraction: float
-    assessable: bool
-    reasons: tuple[str, ...]
-
-    def contains(self, y_px: NDArray, x_px: NDArray) -> NDArray[np.bool_]:
-        """Tell which points, in px from the centre of the first pixel, lie in assessed blocks."""
-        rows, columns = (np.floor((np.asarray(at) + 0.5) / self.block_px).astype(int) for at in (y_px, x_px))
-        high, wide = self.blocks_ok.shape
-        inside = (rows >= 0) & (rows < high) & (columns >= 0) & (columns < wide)
-        return inside & self.blocks_ok[rows.clip(0, high - 1), columns.clip(0, wide - 1)]
-
-    def without(self, unresolved_fraction: float) -> Quality:
-        """Take off the share of the slide in which cells can't be told apart.
-
-        Parameters
-        ----------
-        unresolved_fraction : float
-            Share of the slide's area stained without a gap over a greater length than any clump of cells.
-
-        Returns
-        -------
-        Quality
-            With a reason, and not assessable where too little is left.
-        """
-        if unresolved_fraction < WORTH_TELLING:
-            return self
-        fraction = max(0.0, self.assessed_fraction - unresolved_fraction)
-        reasons = (*self.reasons, f"on {unresolved_fraction:.1%} of the slide cells can't be told apart")
-        if self.assessable and fraction < MIN_ASSESSED_FRACTION:
-            reasons = (f"only {fraction:.0%} of the slide can be assessed", *reasons)
-        assessable = self.assessable and fraction >= MIN_ASSESSED_FRACTION
-        return replace(self, assessed_fraction=fraction, assessable=assessable, reasons=reasons)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the verdict as a JSON object, `blocks_ok` as one string of 0 and 1 a row."""
-        known = self.blur_um[np.isfinite(self.blur_um)]
-        low, high = np.percentile(known, [50, 95]) if known.size else (None, None)
-        return {
-            "assessable": self.assessable,
-            "assessed_fraction": self.assessed_fraction,
-            "reasons": list(self.reasons),
-            "shape_px": list(self.shape_px),
-            "block_px": self.block_px,
-            "blocks_ok": ["".join("01"[int(ok)] for ok in row) for row in self.blocks_ok],
-            "focus": {"blur_median_um": _figure(low), "blur_p95_um": _figure(high), "blur_limit_um": MAX_BLUR_UM},
-            "channels": {
-                short: {name: _figure(value) for name, value in asdict(channel).items()}
-                for short, channel in self.channels.items()
-            },
-        }
-
-
-def assess(slide: Slide, channels: Mapping[str, int], panel: Panel) -> Quality:
+def assess(slide: Slide, channels: Mapping[str, int], panel: Panel, sample_kind: str = "patient") -> Quality:
     """Judge a slide in one pass over fixed blocks of 256 px.
 
     A constant or missing channel, or a nuclear or leukocyte stain without signal, makes the whole slide not
-    assessable. Blocks that are blurred, saturated or unscanned are left out; a slide of which less than half
-    remains isn't assessable either.
+    assessable. Blocks that are blurred, saturated, unscanned or under a bubble or fold are left out; a slide of
+    which less than half remains isn't assessable either.
 
     Parameters
     ----------
@@ -166,6 +67,8 @@ def assess(slide: Slide, channels: Mapping[str, int], panel: Panel) -> Quality:
     channels : mapping of str to int
         The panel's short names to the slide's channels, as `Panel.assign` gives it.
     panel : Panel
+    sample_kind : str, default "patient"
+        As in cohort.csv: a ``blank`` needs no signal, ``spiked`` and ``stain_control`` no leukocytes.
 
     Returns
     -------
@@ -178,26 +81,45 @@ def assess(slide: Slide, channels: Mapping[str, int], panel: Panel) -> Quality:
     """
     blocks = measure_blocks(slide, channels, panel)
     void = _void(blocks)
+    typical = _typical(blocks, void)
     saturation = {short: _saturation(stats, blocks, slide.dtype) for short, stats in blocks.stains.items()}
     stains = {
-        short: _summarise(stats, saturation[short], blocks, _typical(blocks, void), slide.dtype)
+        short: _summarise(stats, saturation[short], blocks, typical, slide.dtype)
         for short, stats in blocks.stains.items()
     }
     blur = np.where(void, np.nan, _from_nearest(blocks.blur_um, ~np.isnan(blocks.blur_um) & ~void))
-    bad = {
+    noise = {short: stain.noise for short, stain in stains.items()}
+    faults = {
         "is out of focus": blur > MAX_BLUR_UM,
         "is saturated": np.any([share > MAX_SATURATED_FRACTION for share in saturation.values()], axis=0),
         "was never scanned": void,
+        "lies under a bubble or fold": find_bubbles(blocks, noise, void, slide.shape[1:], slide.pixel_size_um),
     }
-    failures = _failures(panel, stains)
-    ok = ~np.any(list(bad.values()), axis=0) & (not failures)
+    needed = _NEEDED.get(sample_kind, _NEEDED_OF_PATIENTS)
+    failures = _failures(panel, stains, needed)
+    bad = np.any(list(faults.values()), axis=0)
+    ok = ~bad & (not failures)
     fraction = blocks.share(ok)
     if not failures and fraction < MIN_ASSESSED_FRACTION:
         failures = [f"only {fraction:.0%} of the slide can be assessed"]
-    remarks = _remarks(panel, stains, {what: blocks.share(where) for what, where in bad.items()})
+    maps = _maps(blocks, faults, saturation, stains)
+    remarks = [f"{blocks.share(where):.1%} of the slide {what}" for what, where in faults.items() if where.any()]
+    remarks += _remarks(panel, stains, needed) + _density_remarks(blocks, maps)
     if slide.pixel_size_um is None:
         remarks.append("the pixel size is unknown, so focus wasn't judged")
-    return Quality(slide.shape[1:], BLOCK_PX, ok, blur, stains, fraction, not failures, (*failures, *remarks))
+    return Quality(
+        shape_px=slide.shape[1:],
+        block_px=BLOCK_PX,
+        blocks_ok=ok,
+        blur_um=blur,
+        channels=stains,
+        assessed_fraction=fraction,
+        assessable=not failures,
+        reasons=(*failures, *remarks),
+        faults=faults,
+        maps=maps,
+        overlap=StainOverlap.of(list(channels), blocks.overlaps[typical & ~bad]),
+    )
 
 
 def _void(blocks: Blocks) -> NDArray[np.bool_]:
@@ -216,7 +138,7 @@ def _typical(blocks: Blocks, void: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _saturation(stats: NDArray, blocks: Blocks, dtype: np.dtype) -> NDArray[np.float64]:
     """Share of each block's pixels at the top of the camera's range."""
     top = stats["maximum"].max()
-    if dtype.kind != "u" or top not in FULL_SCALES or stats["minimum"].min() == top:
+    if not is_full_scale(float(top), dtype) or stats["minimum"].min() == top:
         return np.zeros(stats.shape)
     return np.where(stats["maximum"] == top, stats["at_maximum"], 0) / blocks.areas_px
 
@@ -248,10 +170,29 @@ def _from_nearest(values: NDArray[np.float64], known: NDArray[np.bool_]) -> NDAr
     return values[tuple(nearest)]
 
 
-def _failures(panel: Panel, stains: Mapping[str, ChannelQuality]) -> list[str]:
+def _maps(
+    blocks: Blocks,
+    faults: Mapping[str, NDArray[np.bool_]],
+    saturation: Mapping[str, NDArray],
+    stains: Mapping[str, ChannelQuality],
+) -> BlockMaps:
+    """Put together what was measured, leaving out what has no meaning there."""
+    void, bubble = faults["was never scanned"], faults["lies under a bubble or fold"]
+    side = BLOCK_PX // PATCH_PX
+    void_patches = void.repeat(side, axis=0).repeat(side, axis=1)
+    light = {
+        short: np.where(
+            void_patches, np.nan, (level_map(blocks, short) + stain.noise) / (stain.background + stain.noise)
+        )
+        for short, stain in stains.items()
+    }
+    saturated = {short: np.where(void, np.nan, share) for short, share in saturation.items()}
+    return BlockMaps(light, saturated, np.where(void | bubble, np.nan, blocks.nuclei_fraction))
+
+
+def _failures(panel: Panel, stains: Mapping[str, ChannelQuality], needed: Mapping[Role, float]) -> list[str]:
     """Say which stains make the whole slide impossible to assess."""
     failures = []
-    needed = {Role.NUCLEUS: MIN_NUCLEUS_SNR, Role.LEUKOCYTE: MIN_STAIN_SNR}
     for channel in panel.channels:
         stain = stains.get(channel.short)
         name = f"{channel.short} ({channel.role})"
@@ -266,14 +207,14 @@ def _failures(panel: Panel, stains: Mapping[str, ChannelQuality]) -> list[str]:
     return failures
 
 
-def _remarks(panel: Panel, stains: Mapping[str, ChannelQuality], shares: Mapping[str, float]) -> list[str]:
-    """Say what the reader of the counts should keep in mind."""
-    remarks = [f"{share:.1%} of the slide {what}" for what, share in shares.items() if share > 0]
+def _remarks(panel: Panel, stains: Mapping[str, ChannelQuality], needed: Mapping[Role, float]) -> list[str]:
+    """Say what of the stains the reader of the counts should keep in mind."""
+    remarks = []
     for channel in panel.channels:
         stain = stains.get(channel.short)
         if stain is None or stain.constant:
             continue
-        optional = channel.role not in (Role.NUCLEUS, Role.LEUKOCYTE, Role.AUTOFLUORESCENCE)
+        optional = channel.role not in needed and channel.role != Role.AUTOFLUORESCENCE
         if optional and stain.brightest_snr < MIN_STAIN_SNR:
             remarks.append(f"no cell shows {channel.short} ({channel.role}): no such cells, or the stain failed")
         if stain.background_ratio > MAX_BACKGROUND_RATIO:
@@ -281,99 +222,9 @@ def _remarks(panel: Panel, stains: Mapping[str, ChannelQuality], shares: Mapping
     return remarks
 
 
-def _figure(value: float | None) -> float | None:
-    """Round to six significant figures for JSON."""
-    return value if value is None or isinstance(value, bool) else float(f"{value:.6g}")
-
-
-def overview(
-    slide: Slide, channels: Mapping[str, int], panel: Panel, quality: Quality, max_px: int = 1200
-) -> NDArray[np.uint8]:
-    """Draw a small composite of a slide in the panel's colours, hatched where it can't be assessed.
-
-    Parameters
-    ----------
-    slide : Slide
-    channels : mapping of str to int
-        The panel's short names to the slide's channels.
-    panel : Panel
-    quality : Quality
-        The slide's verdict.
-    max_px : int, default 1200
-        The longer side of the picture is at most this.
-
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, 3)
-        Red, green, blue, with a scale bar where the pixel size is known.
-    """
-    factor = -(-max(slide.shape[1:]) // max_px)
-    small = _shrunk(slide, list(channels.values()), factor)
-    colours = {channel.short: channel.colour for channel in panel.channels}
-    picture = np.zeros((*small.shape[1:], 3), np.float32)
-    for short, plane in zip(channels, small, strict=True):
-        picture += _stretched(plane, quality.channels[short])[..., None] * _rgb(colours[short])
-    picture = _hatched(np.clip(picture, 0, 1), quality, factor)
-    image = np.rint(picture * 255).astype(np.uint8)
-    if slide.pixel_size_um is not None:
-        _draw_scale_bar(image, slide.pixel_size_um * factor)
-    return image
-
-
-def write_png(target: Path, image: NDArray[np.uint8]) -> None:
-    """Write an RGB picture (height, width, 3) as PNG, atomically."""
-    _, data = cv2.imencode(".png", np.ascontiguousarray(image[:, :, ::-1]))
-    with atomic_path(target) as temporary:
-        temporary.write_bytes(data.tobytes())
-
-
-def _shrunk(slide: Slide, channels: list[int], factor: int) -> NDArray:
-    """Average squares of `factor` px, region by region, so that memory doesn't grow with the slide."""
-    _, height, width = slide.shape
-    small = np.empty((len(channels), -(-height // factor), -(-width // factor)), np.float32)
-    step = max(1, 1024 // factor)
-    for y, x in product(range(0, small.shape[1], step), range(0, small.shape[2], step)):
-        y0, x0 = y * factor, x * factor
-        region = slide.read(channels, y0, min(y0 + step * factor, height), x0, min(x0 + step * factor, width))
-        mean: NDArray = region.astype(np.float32)
-        for axis in (1, 2):
-            starts = np.arange(0, region.shape[axis], factor)
-            counts = np.diff(np.append(starts, region.shape[axis])).astype(np.float32)
-            mean = np.add.reduceat(mean, starts, axis) / np.expand_dims(counts, (0, 3 - axis))
-        small[:, y : y + step, x : x + step] = mean
-    return small
-
-
-def _stretched(plane: NDArray[np.float32], stain: ChannelQuality) -> NDArray:
-    """Stretch a stain to 0 to 1; a channel of mere noise stays dark."""
-    low = stain.background + stain.noise
-    high = max(float(np.percentile(plane, 99.7)), stain.background + 2 * MIN_NUCLEUS_SNR * stain.noise)
-    return ((plane - np.float32(low)) / np.float32(high - low)).clip(0, 1)
-
-
-def _rgb(colour: str) -> NDArray[np.float32]:
-    return np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)], np.float32) / np.float32(255)
-
-
-def _hatched(picture: NDArray[np.float32], quality: Quality, factor: int) -> NDArray[np.float32]:
-    """Grey out the blocks that can't be assessed and hatch them."""
-    y, x = np.ogrid[: picture.shape[0], : picture.shape[1]]
-    rows, columns = y * factor // quality.block_px, x * factor // quality.block_px
-    excluded = ~quality.blocks_ok[rows, columns]
-    grey = picture.mean(axis=2, keepdims=True) * 0.6 + 0.1
-    lines = ((y + x) % _HATCH_PX < 2)[..., None]
-    return np.where(excluded[..., None], np.where(lines, 0.55, grey), picture).astype(np.float32)
-
-
-def _draw_scale_bar(image: NDArray[np.uint8], pixel_size_um: float) -> None:
-    """Draw a bar of a round length near a fifth of the picture's width, with its length in µm."""
-    height, width = image.shape[:2]
-    length_um = max(um for um in _BAR_UM if um <= max(0.25 * width * pixel_size_um, _BAR_UM[0]))
-    length, margin = round(length_um / pixel_size_um), max(4, width // 60)
-    bottom, right = height - margin, width - margin
-    cv2.rectangle(image, (right - length, bottom - max(2, height // 200)), (right, bottom), (255, 255, 255), -1)
-    size = max(0.35, width / 1800)
-    text = f"{length_um} um"
-    cv2.putText(
-        image, text, (right - length, bottom - margin), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA
-    )
+def _density_remarks(blocks: Blocks, maps: BlockMaps) -> list[str]:
+    """Say where nuclei lie so close that cells overlap."""
+    share = blocks.share(maps.nuclei_fraction > MAX_NUCLEI_FRACTION)
+    if share < WORTH_TELLING:
+        return []
+    return [f"on {share:.1%} of the slide nuclei cover more than a third of the area, so cells overlap"]

@@ -35,10 +35,10 @@ def good():
 def judge(tmp_path):
     """Write an image as a slide and judge it."""
 
-    def judge(image, pixel_size_um=0.5, panel=PANEL, channels=None, **options):
+    def judge(image, pixel_size_um=0.5, panel=PANEL, channels=None, sample_kind="patient", **options):
         tifffile.imwrite(tmp_path / "scan.tif", image, photometric="minisblack", **options)
         with open_slide(tmp_path / "scan.tif", pixel_size_um) as slide:
-            return assess(slide, channels or panel.assign(slide.channel_names, slide.path), panel)
+            return assess(slide, channels or panel.assign(slide.channel_names, slide.path), panel, sample_kind)
 
     return judge
 
@@ -161,6 +161,32 @@ def test_missing_channels_are_named(judge, good):
     quality = judge(good[:3], channels={"dapi": 0, "ck": 1, "vim": 2})
     assert not quality.assessable
     assert quality.reasons[0] == "channel cd45 (leukocyte) is missing"
+
+
+# Controls
+
+
+def test_a_blank_without_cells_is_assessable(judge):
+    nothing = np.random.default_rng(0).normal(200, 16, (4, SIDE, SIDE)).astype(np.uint16)
+    assert not judge(nothing).assessable
+    quality = judge(nothing, sample_kind="blank")
+    assert quality.assessable
+    assert quality.assessed_fraction == 1
+    assert "no cell shows dapi (nucleus): no such cells, or the stain failed" in quality.reasons
+
+
+@pytest.mark.parametrize("kind", ["spiked", "stain_control"])
+def test_a_control_may_be_all_cell_line_but_not_without_nuclei(judge, good, kind):
+    cell_line = judge(without(good, "cd45"), sample_kind=kind)
+    assert cell_line.assessable
+    assert any(reason.startswith("no cell shows cd45") for reason in cell_line.reasons)
+    assert not judge(without(good, "dapi"), sample_kind=kind).assessable
+
+
+def test_a_constant_channel_fails_a_blank_too(judge, good):
+    image = good.copy()
+    image[1] = 0
+    assert not judge(image, sample_kind="blank").assessable
 
 
 # Light

@@ -17,6 +17,8 @@ from ctc_imaging.store.run_folder import RunFolder
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ctc_imaging.cohort import SlideEntry
+
 _log = logging.getLogger(__name__)
 
 
@@ -31,7 +33,7 @@ class Recount:
 
 
 def recount(run: RunFolder) -> Recount:
-    """Write slides.csv, counts.csv and timeline.csv.
+    """Write slides.csv, counts.csv, timeline.csv and stains.csv.
 
     Parameters
     ----------
@@ -47,39 +49,53 @@ def recount(run: RunFolder) -> Recount:
     RunError
         If the folder is no run.
     """
+    from ctc_imaging import batch_quality as beside
     from ctc_imaging import clinical as tables
+    from ctc_imaging.cohort import load_cohort
     from ctc_imaging.counting import count_samples, slide_table
     from ctc_imaging.timeline import build_timeline
 
     panel, landmark_day = run.panel(), run.settings().landmark_day
-    slides = slide_table(_slide_rows(run))
+    entries = load_cohort(run.table("cohort"))
+    batches = beside.batch_table(entries)
+    rows, measured = zip(*_slide_rows(run, entries), strict=True)
+    stains = beside.stain_table(stain for slide in measured for stain in slide)
+    stains = stains[stains["slide_id"].isin(batches["slide_id"])]
+    remarks = beside.stain_remarks(beside.stain_figures(stains))
+    slides = beside.add_remarks(slide_table(rows), remarks)
     counts = count_samples(slides)
+    controls = beside.judge_controls(counts, batches, panel.cutoff, remarks)
+    counts = beside.mark_failed_controls(counts, batches, controls)
     clinical = tables.load_clinical(run.table("clinical")) if run.table("clinical").is_file() else None
     schedule = tables.load_schedule(run.table("schedule")) if run.table("schedule").is_file() else None
     timeline = build_timeline(counts, clinical, schedule, panel.cutoff, landmark_day)
-    for path, table in ((run.slides_csv, slides), (run.counts_csv, counts), (run.timeline_csv, timeline)):
+    written = {run.slides_csv: slides, run.counts_csv: counts, run.timeline_csv: timeline}
+    for path, table in {**written, run.path / beside.STAINS_CSV: stains}.items():
         write_csv(path, table)
     notes = tuple(timeline.attrs.get("notes", ()))
     _log.info("counted %d samples of %d slides: %s", len(counts), len(slides), " ".join(notes) or "nothing to note")
     return Recount(slides, counts, timeline, notes)
 
 
-def _slide_rows(run: RunFolder) -> Iterator[dict[str, Any]]:
-    from ctc_imaging.cohort import load_cohort
+def _slide_rows(
+    run: RunFolder, entries: tuple[SlideEntry, ...]
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Yield each slide's row of slides.csv and the figures of its stains."""
+    from ctc_imaging.batch_quality import stain_rows
     from ctc_imaging.counting import slide_row
 
     with Ledger(run.ledger) as ledger:
         states, reviews = ledger.slides(), current_reviews(run, ledger)
-    entries = load_cohort(run.table("cohort"))
     panels = {called: run.panel(called) for called in {entry.panel for entry in entries}}
     for entry in entries:
         state = states.get(entry.slide_id)
         if state is None or state.state != "done":
-            yield slide_row(entry, None, None, state.reason or None if state else None)
+            yield slide_row(entry, None, None, state.reason or None if state else None), []
             continue
         quality = json.loads((run.slide(entry.slide_id) / "quality.json").read_text(encoding="utf-8"))
-        cells = reviewed_cells(run, entry.slide_id, reviews.get(entry.slide_id, []), panels[entry.panel])
-        yield slide_row(entry, cells, quality)
+        panel = panels[entry.panel]
+        cells = reviewed_cells(run, entry.slide_id, reviews.get(entry.slide_id, []), panel)
+        yield slide_row(entry, cells, quality), stain_rows(entry, cells, quality, panel)
 
 
 def reviewed_cells(run: RunFolder, slide_id: str, reviews: list[Review], panel: Panel) -> pd.DataFrame:

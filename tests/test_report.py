@@ -27,7 +27,7 @@ from ctc_imaging.store.ledger import Ledger, Review
 from .report_fixture import write_run, write_survival
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
-SECTIONS = ["night", "samples", "slides", "gallery", "patients", "survival", "methods"]
+SECTIONS = ["night", "samples", "slides", "batches", "gallery", "patients", "survival", "methods"]
 
 
 class Page(HTMLParser):
@@ -286,7 +286,7 @@ def test_one_patient_with_one_sample(tmp_path):
     for name in ("slides", "counts", "timeline"):
         pd.read_csv(run / f"{name}.csv").assign(pattern=None).head(1).to_csv(run / f"{name}.csv", index=False)
     page = read(run)
-    assert "1 of 1 slide counted" in page.sections["night"]
+    assert "All slides were counted, 1 of 1." in page.sections["night"]
     assert "has a status before surgery and one after it" in page.sections["survival"]
 
 

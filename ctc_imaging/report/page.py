@@ -9,12 +9,14 @@ import jinja2
 from markupsafe import Markup
 
 from ctc_imaging.files import write_text
+from ctc_imaging.report.batches import batch_page
 from ctc_imaging.report.gallery import make_gallery
+from ctc_imaging.report.morning import faults, notices
 from ctc_imaging.report.patients import patient_cards
 from ctc_imaging.report.sections import headline, sample_rows, shown_phenotypes, slide_rows, summary
 from ctc_imaging.report.source import Run, read_run
 from ctc_imaging.report.survival import survival_page
-from ctc_imaging.report.words import interval, marker, number, plural
+from ctc_imaging.report.words import interval, label, marker, number, plural
 
 HERE = Path(__file__).parent
 
@@ -52,7 +54,7 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(marker=marker, number=number, interval=interval, svg=Markup)
+    environment.filters.update(marker=marker, number=number, interval=interval, label=label, svg=Markup)
     environment.globals.update(plural=plural)
     return environment.get_template("report.html.j2").render(context(run))
 
@@ -60,9 +62,13 @@ def render(run: Run) -> str:
 def context(run: Run) -> dict[str, Any]:
     """Gather what the template shows."""
     controls = run.counts[run.counts["sample_kind"] != "patient"]
+    batches = batch_page(run)
     return {
         "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),
-        "headline": headline(run),
+        "headline": headline(run, batches.controls),
+        "faults": faults(run),
+        "notices": notices(run, batches),
+        "batches": batches,
         "facts": run_facts(run),
         "simulated": run.simulated,
         "panel": run.panel,

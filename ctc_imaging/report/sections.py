@@ -7,11 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from ctc_imaging.report.pictures import thumbnail
+from ctc_imaging.report.pictures import thumbnail, whole_picture
 from ctc_imaging.report.source import Run
 from ctc_imaging.report.words import MISSING, is_missing, label, number, per_ml, percent, plural, whole
 
 THUMBNAILS = 300  # above this many slides only the first in the table carry a picture, to keep the page light
+
+# Maps of quality have writing on them and are 40 kB each: those of the slides with something to see come first.
+MAPS = 40
 
 PHENOTYPES = ("epithelial", "hybrid", "mesenchymal", "undetermined")
 TONES = {"failed": "failed", "not assessable": "poor", "counted": "counted"}
@@ -44,8 +47,15 @@ def slide_verdicts(slides: pd.DataFrame) -> pd.Series:
     return verdict.mask(slides["slide_id"].isin(slides["rescan_of"].dropna()), "replaced")
 
 
-def headline(run: Run) -> Headline:
-    """Say in a sentence and five figures how the run went; slides replaced by a rescan are left out."""
+def headline(run: Run, controls: pd.DataFrame) -> Headline:
+    """Say in a sentence and a few figures how the run went; slides replaced by a rescan are left out.
+
+    Parameters
+    ----------
+    run : Run
+    controls : DataFrame
+        As from `batch_quality.judge_controls`.
+    """
     verdicts = slide_verdicts(run.slides)
     total = int((verdicts != "replaced").sum())
     counted, failed, poor = (int((verdicts == name).sum()) for name in ("counted", "failed", "not assessable"))
@@ -53,17 +63,22 @@ def headline(run: Run) -> Headline:
     lacking = int((~samples["assessable"].astype(bool)).sum())
     tiles = (
         Tile(f"{counted} of {total}", "slides counted", tone="good" if counted else "bad"),
-        Tile(f"{failed}", "slides failed", "reasons below" if failed else "", "bad" if failed else "good"),
-        Tile(f"{poor}", "slides not assessable", "poor quality" if poor else "", "attention" if poor else "good"),
+        Tile(f"{failed}", "slides failed", "", "bad" if failed else "good"),
+        Tile(f"{poor}", "slides not assessable", "", "attention" if poor else "good"),
         Tile(
             f"{len(samples) - lacking} of {len(samples)}",
             "samples with a result",
             f"from {plural(samples['patient_id'].nunique(), 'patient')}",
             "attention" if lacking or not len(samples) else "good",
         ),
+        _control_tile(controls),
         _positive_tile(run),
     )
-    return Headline(*_verdict(total, counted, failed, poor), tiles)
+    sentence, tone = _verdict(total, counted, failed, poor)
+    lost = int((controls["verdict"] == "failed").sum())
+    if lost and tone != "bad":
+        sentence, tone = f"{sentence} {plural(lost, 'control').capitalize()} failed.", "attention"
+    return Headline(sentence, tone, tiles)
 
 
 def _verdict(total: int, counted: int, failed: int, poor: int) -> tuple[str, str]:
@@ -78,9 +93,19 @@ def _verdict(total: int, counted: int, failed: int, poor: int) -> tuple[str, str
     if not counted:
         return "No slide could be counted. There are no results in this report.", "bad"
     if not failed and not poor:
-        return f"All went well: {total} of {plural(total, 'slide')} counted.", "good"
+        return f"All slides were counted, {total} of {total}.", "good"
     parts = [f"{plural(failed, 'slide')} failed"] * bool(failed) + [f"{poor} couldn't be assessed"] * bool(poor)
     return f"{counted} of {plural(total, 'slide')} were counted; {' and '.join(parts)}.", "attention"
+
+
+def _control_tile(controls: pd.DataFrame) -> Tile:
+    if controls.empty:
+        return Tile("0", "controls", "nothing tells what blanks give", "plain")
+    failed = controls[controls["verdict"] == "failed"]
+    passed = int((controls["verdict"] == "passed").sum())
+    named = ", ".join(dict.fromkeys(failed["batch_name"].where(failed["batch"] != "", failed["sample_id"])))
+    note = f"failed in {named}" if len(failed) else ""
+    return Tile(f"{passed} of {len(controls)}", "controls passed", note, "bad" if len(failed) else "good")
 
 
 def _positive_tile(run: Run) -> Tile:
@@ -166,9 +191,11 @@ def summary(run: Run) -> list[tuple[str, str]]:
 
 
 def slide_rows(run: Run) -> list[dict[str, Any]]:
-    """Rows of the table of slides: failed ones first, then those not assessable, then the rest by name."""
+    """Rows of the table of slides: failed ones first, then those not assessable, those with a remark, the rest."""
     slides = run.slides.assign(verdict=slide_verdicts(run.slides))
-    slides = slides.assign(order=slides["verdict"].map({"failed": 0, "not assessable": 1, "counted": 3}).fillna(2))
+    remark = slides["quality_reasons"].notna() & (slides["quality_reasons"] != "")
+    order = slides["verdict"].map({"failed": 0, "not assessable": 1, "counted": 4}).fillna(2)
+    slides = slides.assign(order=order.mask((order == 4) & remark, 3))
     ordered = slides.sort_values(["order", "slide_id"], kind="stable")
     return [
         {
@@ -183,6 +210,7 @@ def slide_rows(run: Run) -> list[dict[str, Any]]:
             "thumbnail": thumbnail(run.folder.slide(str(row["slide_id"])) / "overview.png")
             if place < THUMBNAILS
             else None,
+            "maps": whole_picture(run.folder.slide(str(row["slide_id"])) / "quality.png") if place < MAPS else None,
         }
         for place, (_, row) in enumerate(ordered.iterrows())
     ]

@@ -9,7 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from ctc_imaging.batch_quality import STAIN_COLUMNS, STAINS_CSV, batch_table
 from ctc_imaging.clinical import load_clinical
+from ctc_imaging.cohort import SlideEntry, load_cohort
 from ctc_imaging.counting import COUNT_COLUMNS, SLIDE_COLUMNS
 from ctc_imaging.store.run_folder import RunFolder
 from ctc_imaging.timeline import TIMELINE_COLUMNS
@@ -19,6 +21,7 @@ TEXT = dict.fromkeys(
     (
         *("slide_id", "state", "reason", "rescan_of", "sample_id", "patient_id", "sample_date", "sample_kind"),
         *("quality_reasons", "readers", "signed_by", "visit_status", "status", "change", "pattern"),
+        *("site", "batch", "panel", "channel", "role"),
     ),
     str,
 )
@@ -34,6 +37,13 @@ class Run:
     counts: pd.DataFrame
     timeline: pd.DataFrame
     clinical: pd.DataFrame | None
+    stains: pd.DataFrame
+    cohort: tuple[SlideEntry, ...]
+
+    @property
+    def batches(self) -> pd.DataFrame:
+        """Each slide's sample and batch, as from `batch_quality.batch_table`."""
+        return batch_table(self.cohort)
 
     @property
     def simulated(self) -> bool:
@@ -81,6 +91,8 @@ def read_run(folder: Path) -> Run:
         counts=read_table(run.counts_csv, COUNT_COLUMNS),
         timeline=read_table(run.timeline_csv, TIMELINE_COLUMNS),
         clinical=read_clinical(run.table("clinical")),
+        stains=read_stains(run.path / STAINS_CSV),
+        cohort=load_cohort(run.table("cohort")) if run.table("cohort").is_file() else (),
     )
 
 
@@ -93,6 +105,13 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if "assessable" in table:
         table["assessable"] = table["assessable"].astype(str).str.lower() == "true"
     return table
+
+
+def read_stains(path: Path) -> pd.DataFrame:
+    """Read the figures of the slides' stains; empty where the run is of an older version."""
+    table = read_table(path, STAIN_COLUMNS)
+    texts = [name for name in STAIN_COLUMNS if name in TEXT]
+    return table.assign(**{name: table[name].fillna("") for name in texts})
 
 
 def read_clinical(path: Path) -> pd.DataFrame | None:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+
+_DISK_FAULTS = {
+    errno.ENOSPC: ("the disk is full", "free some space and run the same command again"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
+    errno.EFBIG: ("the file would be larger than the disk or a limit allows", "use another disk, or lift the limit"),
+    errno.EROFS: ("the disk can only be read", "choose a folder that can be written to"),
+    errno.EACCES: ("permission denied", "check the permissions"),
+    errno.EPERM: ("permission denied", "check the permissions"),
+    errno.EIO: ("the disk fails to read or write", "check the disk and its cables, then run the same command again"),
+}
 
 
 class CtcImagingError(Exception):
@@ -53,9 +64,18 @@ class RunError(CtcImagingError):
     """A RUN folder is missing, damaged, or made by other settings."""
 
 
+class VersionError(RunError):
+    """A RUN folder was made by a newer version than this one."""
+
+
 class SegmentationError(CtcImagingError):
     """An image can't be segmented (empty, constant, not a plane, ...)."""
 
 
 class StatisticsError(CtcImagingError):
     """A statistical model can't be fitted to the data as they are."""
+
+
+def disk_fault(error: OSError) -> tuple[str, str] | None:
+    """Say what a failed system call means to a user, as fault and remedy; None where only its own words can tell."""
+    return _DISK_FAULTS.get(error.errno or 0)

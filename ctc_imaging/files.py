@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -28,6 +29,11 @@ def atomic_path(target: Path) -> Iterator[Path]:
     ------
     Path
         A path in the same folder, with the same suffix, to write to.
+
+    Raises
+    ------
+    OSError
+        If the disk is full, fails or can't be written to; then `target` is whole, as before or new.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -37,17 +43,44 @@ def atomic_path(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
-        _sync(temporary)
+        sync_file(temporary)
         temporary.replace(target)
     except BaseException:
-        with suppress(FileNotFoundError):
+        # What the block failed of matters more to the user than rubbish that can't be removed.
+        with suppress(OSError):
             temporary.unlink()
         raise
+    sync_folder(target.parent)
 
 
-def _sync(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Have the system write a file to disk now."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Have the system write a folder's list of names to disk now: only then does a rename outlive a power cut."""
+    if os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network disks know no such call.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def sync_tree(path: Path) -> None:
+    """Have the system write a folder and all that lies in it to disk now."""
+    for inside in (*path.rglob("*"), path):
+        if inside.is_file():
+            sync_file(inside)
+        else:
+            sync_folder(inside)
 
 
 def write_text(target: Path, text: str) -> None:

@@ -31,6 +31,7 @@ COMMANDS = (
     "run",
     "counts",
     "report",
+    "verify",
     "segment",
     "inspect",
     "models",
@@ -143,7 +144,7 @@ def test_bad_use_is_told_in_one_line(arguments, said, capsys, tmp_path, monkeypa
     [
         (
             OSError(errno.ENOSPC, "No space left on device", "/data/run"),
-            "/data/run: No space left on device; free some space",
+            "/data/run: the disk is full; free some space",
         ),
         (PermissionError(errno.EACCES, "Permission denied", "/data/run"), "check the permissions"),
         (OSError("odd"), "odd; check the path and the disk"),

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctc_imaging.files import atomic_path, sha256_file, sha256_json, write_csv, write_json, write_parquet, write_text
+from ctc_imaging.files import (
+    atomic_path,
+    sha256_file,
+    sha256_json,
+    sync_tree,
+    write_csv,
+    write_json,
+    write_parquet,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
@@ -35,6 +48,49 @@ def test_nothing_stands_at_the_target_before_the_write_ends(tmp_path):
         assert temporary.parent == target.parent
         assert temporary.suffix == target.suffix
     assert target.read_text() == "whole"
+
+
+def opened(handle: int) -> Path:
+    return Path(f"/proc/self/fd/{handle}").readlink()
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """List what is written to disk for good, in order, instead of doing it."""
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("no /proc to tell what was synced")
+    done = []
+    monkeypatch.setattr(os, "fsync", lambda handle: done.append(opened(handle)))
+    return done
+
+
+def test_a_file_is_safe_on_disk_before_it_stands_and_its_name_after(tmp_path, synced):
+    write_text(tmp_path / "counts.csv", "whole")
+    temporary, folder = synced
+    assert (temporary.parent, temporary.name[0], folder) == (tmp_path, ".", tmp_path)
+
+
+def test_a_folder_is_safe_on_disk_with_all_that_is_in_it(tmp_path, synced):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "file").touch()
+    sync_tree(tmp_path)
+    assert sorted(synced) == [tmp_path / name for name in ("", "a", "a/b", "a/b/file")]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders can't be synced here")
+@pytest.mark.parametrize(("number", "bearable"), [(errno.EINVAL, True), (errno.ENOTSUP, True), (errno.EIO, False)])
+def test_a_disk_that_knows_no_sync_of_folders_is_used_all_the_same(tmp_path, monkeypatch, number, bearable):
+    def refuse(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(number, "no")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    if bearable:
+        write_text(tmp_path / "counts.csv", "whole")
+    else:
+        with pytest.raises(OSError, match="no"):
+            write_text(tmp_path / "counts.csv", "whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["counts.csv"]
 
 
 def test_tables_come_back_as_written(tmp_path):

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctc_imaging.errors import RunError
-from ctc_imaging.store.ledger import SCHEMA_VERSION, Ledger, Review, utc_now, utc_text
+from ctc_imaging.store.ledger import Ledger, Review, copy_ledger, utc_now, utc_text
+from ctc_imaging.store.schema import SCHEMA_VERSION
 
 REVIEW = Review("S1", 7, "artefact", "", "A. Reader", utc_now(), "dust", "ctc", "m" * 64, "r" * 64, "s" * 64)
 
@@ -53,6 +54,37 @@ def test_reset_forgets_everything_about_a_slide(ledger):
     ledger.finish("S1", 1.0, "abc", "print")
     ledger.reset("S1")
     assert ledger.slides()["S1"] == fresh
+
+
+HASHES = {"cells.parquet": "1" * 64, "labels.ome.zarr": "2" * 64}
+
+
+@pytest.mark.parametrize("leave", ["reset", "start", "fail"])
+def test_a_slide_that_is_no_longer_done_has_no_hashes_of_results(ledger, leave):
+    ledger.set_slides(["S1", "S2"])
+    for slide_id in ("S1", "S2"):
+        ledger.finish(slide_id, 1.0, "abc", "print", HASHES)
+    assert ledger.results() == {"S1": HASHES, "S2": HASHES}
+    getattr(ledger, leave)("S1", *(["bad"] if leave == "fail" else []))
+    assert ledger.results() == {"S2": HASHES}
+
+
+def test_a_slide_done_again_has_the_hashes_of_the_last_time_alone(ledger):
+    ledger.set_slides(["S1"])
+    ledger.finish("S1", 1.0, "abc", "print", HASHES)
+    ledger.finish("S1", 1.0, "abc", "print", {"cells.parquet": "3" * 64})
+    assert ledger.results() == {"S1": {"cells.parquet": "3" * 64}}
+    ledger.set_slides(["S2"])
+    assert ledger.results() == {}
+
+
+def test_a_slide_is_not_done_if_its_hashes_can_not_be_recorded(ledger):
+    ledger.set_slides(["S1"])
+    ledger.start("S1")
+    with pytest.raises(RunError, match="can't be used"):
+        ledger.finish("S1", 1.0, "abc", "print", {"cells.parquet": None})
+    assert ledger.slides()["S1"].state == "running"
+    assert ledger.results() == {}
 
 
 def test_setting_slides_again_keeps_states_and_drops_strangers(ledger):
@@ -164,6 +196,27 @@ def test_the_schema_has_a_version(tmp_path):
         connection.commit()
     with pytest.raises(RunError, match="newer version"):
         Ledger(path)
+
+
+def test_a_copy_has_what_was_written_last_and_leaves_the_ledger_alone(ledger, tmp_path):
+    (tmp_path / "copy").mkdir()
+    ledger.record("a person", "signed", "S1")
+    before = sorted(tmp_path.iterdir())
+    copy_ledger(ledger.path, tmp_path / "copy" / "ledger.sqlite")
+    assert sorted(tmp_path.iterdir()) == before
+    with Ledger(tmp_path / "copy" / "ledger.sqlite") as copied:
+        assert copied.events() == ledger.events()
+        copied.record("a person", "signed", "S2")
+    assert len(ledger.events()) == 1
+
+
+def test_a_ledger_as_it_was_made_has_no_faults(ledger):
+    ledger.set_slides(["S1"])
+    ledger.add_reviews([REVIEW, REVIEW])
+    with pytest.raises(RunError):
+        ledger.add_reviews([REVIEW, replace(REVIEW, reader=None)])
+    ledger.record("a person", "signed")
+    assert ledger.faults() == []
 
 
 def test_a_missing_ledger_is_not_made_by_looking(tmp_path):

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from ctc_imaging.errors import CtcImagingError
+from ctc_imaging.errors import CtcImagingError, disk_fault
 
 BAD_USE, INTERRUPTED = 2, 130
 
@@ -67,17 +67,8 @@ def _usage(error: BaseException) -> str:
 
 
 def _system(error: OSError) -> str:
-    import errno
-
-    remedies = {
-        errno.ENOSPC: "free some space and run the same command again",
-        errno.EDQUOT: "free some space and run the same command again",
-        errno.EACCES: "check the permissions",
-        errno.EPERM: "check the permissions",
-        errno.EROFS: "choose a folder that can be written to",
-    }
-    remedy = remedies.get(error.errno or 0, "check the path and the disk")
-    return f"{error.filename or 'system'}: {error.strerror or error}; {remedy}"
+    fault, remedy = disk_fault(error) or (error.strerror or str(error), "check the path and the disk")
+    return f"{error.filename or 'system'}: {fault}; {remedy}"
 
 
 @contextmanager

@@ -2,65 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ctc_imaging.errors import RunError
+from ctc_imaging.errors import RunError, VersionError
+from ctc_imaging.store.schema import SCHEMA_VERSION, ledger_faults, upgrade, version_of
 
-SCHEMA_VERSION = 1
+MIGRATED = "ledger migrated"
+"""The event that says when a ledger came to the schema it has."""
 _BUSY_SECONDS = 30.0
-
-_SCHEMA = """
-CREATE TABLE slides (
-    slide_id TEXT PRIMARY KEY,
-    state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'running', 'done', 'failed')),
-    reason TEXT NOT NULL DEFAULT '',
-    started TEXT NOT NULL DEFAULT '',
-    finished TEXT NOT NULL DEFAULT '',
-    seconds REAL,
-    sha256 TEXT NOT NULL DEFAULT '',
-    fingerprint TEXT NOT NULL DEFAULT ''
-);
-CREATE TABLE reviews (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    slide_id TEXT NOT NULL,
-    cell_id INTEGER NOT NULL,
-    call TEXT NOT NULL,
-    phenotype TEXT NOT NULL,
-    reader TEXT NOT NULL,
-    time TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    earlier_call TEXT NOT NULL,
-    model_hash TEXT NOT NULL,
-    run_hash TEXT NOT NULL,
-    slide_sha256 TEXT NOT NULL
-);
-CREATE INDEX reviews_of_slide ON reviews (slide_id, cell_id);
-CREATE TABLE audit (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    time TEXT NOT NULL,
-    actor TEXT NOT NULL,
-    event TEXT NOT NULL,
-    detail TEXT NOT NULL
-);
-"""
-# The insert trigger stops INSERT OR REPLACE, which deletes a row without firing the delete trigger.
-_APPEND_ONLY = """
-CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table}
-BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END;
-CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table}
-BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END;
-CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table}
-WHEN EXISTS (SELECT 1 FROM {table} WHERE id = NEW.id)
-BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END;
-"""
+_UNWRITABLE = "check its permissions, or copy the run to a disk that can be written to"
+_REMEDIES = {
+    sqlite3.SQLITE_FULL: "free some space and run the same command again",
+    sqlite3.SQLITE_READONLY: _UNWRITABLE,
+    sqlite3.SQLITE_CANTOPEN: _UNWRITABLE,
+}
 
 
 @dataclass(frozen=True)
@@ -140,11 +105,11 @@ class Ledger:
     def __init__(self, path: Path, create: bool = False) -> None:
         self.path = Path(path)
         if not create and not self.path.is_file():
-            raise RunError(self.path, "the ledger is missing", "run the same command as before, with --force")
-        with self._own_errors():
+            raise _missing(self.path)
+        with _own_errors(self.path):
             self._connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
-            with self._own_errors():
+            with _own_errors(self.path):
                 self._use_wal()
                 self._connection.execute("PRAGMA synchronous = FULL")
             self._migrate()
@@ -173,11 +138,12 @@ class Ledger:
             dropped = [(slide_id,) for slide_id in sorted(known - set(slide_ids))]
             added = [(slide_id,) for slide_id in slide_ids if slide_id not in known]
             connection.executemany("DELETE FROM slides WHERE slide_id = ?", dropped)
+            connection.executemany("DELETE FROM results WHERE slide_id = ?", dropped)
             connection.executemany("INSERT INTO slides (slide_id) VALUES (?)", added)
 
     def slides(self) -> dict[str, SlideState]:
         """Return every slide's state by slide id, in the order they were added."""
-        with self._own_errors():
+        with _own_errors(self.path):
             rows = self._connection.execute("SELECT * FROM slides ORDER BY rowid").fetchall()
         return {row[0]: SlideState(*row) for row in rows}
 
@@ -191,13 +157,40 @@ class Ledger:
         """Set a slide to running."""
         self._set(slide_id, state="running", reason="", started=utc_now(), finished="", seconds=None)
 
-    def finish(self, slide_id: str, seconds: float, sha256: str, fingerprint: str) -> None:
-        """Set a slide to done, with the hash of the scan that was read."""
-        self._set(slide_id, state="done", finished=utc_now(), seconds=seconds, sha256=sha256, fingerprint=fingerprint)
+    def finish(
+        self, slide_id: str, seconds: float, sha256: str, fingerprint: str, files: Mapping[str, str] | None = None
+    ) -> None:
+        """Set a slide to done.
+
+        Parameters
+        ----------
+        slide_id : str
+        seconds : float
+            How long it took.
+        sha256, fingerprint : str
+            Of the scan that was read.
+        files : mapping of str to str, optional
+            The SHA-256 of each part of the results, as from `hash_parts`.
+        """
+        now = utc_now()
+        self._set(slide_id, files, state="done", finished=now, seconds=seconds, sha256=sha256, fingerprint=fingerprint)
 
     def fail(self, slide_id: str, reason: str, seconds: float | None = None) -> None:
         """Set a slide to failed, for a reason in one line."""
         self._set(slide_id, state="failed", reason=reason, finished=utc_now(), seconds=seconds)
+
+    def results(self) -> dict[str, dict[str, str]]:
+        """Return the SHA-256 of each part of the results, by slide; slides without hashes are left out."""
+        found: dict[str, dict[str, str]] = {}
+        with _own_errors(self.path):
+            for slide_id, part, sha256 in self._connection.execute("SELECT * FROM results ORDER BY slide_id, part"):
+                found.setdefault(slide_id, {})[part] = sha256
+        return found
+
+    def faults(self) -> list[str]:
+        """List what is wrong with the file: damaged pages, other tables or triggers than ours, lost records."""
+        with _own_errors(self.path):
+            return list(ledger_faults(self._connection))
 
     def add_reviews(self, reviews: Iterable[Review]) -> None:
         """Append reviews, all or none of them."""
@@ -214,37 +207,39 @@ class Ledger:
         """Return the reviews in the order they were added, of one slide or of all."""
         where, values = ("", ()) if slide_id is None else ("WHERE slide_id = ?", (slide_id,))
         statement = f"SELECT {', '.join(_REVIEW_COLUMNS)} FROM reviews {where} ORDER BY id"
-        with self._own_errors():
+        with _own_errors(self.path):
             return [Review(*row) for row in self._connection.execute(statement, values)]
 
     def record(self, actor: str, event: str, detail: str = "") -> None:
         """Append an event to the audit trail."""
         with self._transaction() as connection:
-            values = (utc_now(), actor, event, detail)
-            connection.execute("INSERT INTO audit (time, actor, event, detail) VALUES (?, ?, ?, ?)", values)
+            _add_event(connection, actor, event, detail)
 
     def events(self) -> list[Event]:
         """Return the audit trail in order."""
-        with self._own_errors():
+        with _own_errors(self.path):
             rows = self._connection.execute("SELECT time, actor, event, detail FROM audit ORDER BY id").fetchall()
         return [Event(*row) for row in rows]
 
-    def _set(self, slide_id: str, **values: str | float | None) -> None:
+    def _set(self, slide_id: str, files: Mapping[str, str] | None = None, **values: str | float | None) -> None:
+        """Change a slide's state; the hashes of its results are those of this state or gone, never of another."""
         assignments = ", ".join(f"{name} = ?" for name in values)
+        parts = [(slide_id, part, sha256) for part, sha256 in (files or {}).items()]
         with self._transaction() as connection:
             connection.execute(f"UPDATE slides SET {assignments} WHERE slide_id = ?", (*values.values(), slide_id))
+            connection.execute("DELETE FROM results WHERE slide_id = ?", (slide_id,))
+            connection.executemany("INSERT INTO results (slide_id, part, sha256) VALUES (?, ?, ?)", parts)
 
     def _migrate(self) -> None:
         with self._transaction() as connection:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            version = version_of(connection)
             if version > SCHEMA_VERSION:
-                raise RunError(self.path, f"made by a newer version (schema {version})", "install a newer ctc-imaging")
-            if version == 0:
-                script = _SCHEMA + "".join(_APPEND_ONLY.format(table=table) for table in ("reviews", "audit"))
-                # executescript would end the transaction, and a second process could come between.
-                for statement in _statements(script):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                fault = f"made by a newer version (schema {version})"
+                raise VersionError(self.path, fault, "install a newer ctc-imaging")
+            if version < SCHEMA_VERSION:
+                upgrade(connection)
+            if 0 < version < SCHEMA_VERSION:
+                _add_event(connection, "ctc-imaging", MIGRATED, f"schema {version} to {SCHEMA_VERSION}")
 
     def _use_wal(self) -> None:
         """Let readers and a writer work at once. SQLite doesn't wait here as it does elsewhere, so this does."""
@@ -253,34 +248,68 @@ class Ledger:
             try:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 return
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
+            except sqlite3.OperationalError as error:
+                if _kind(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._own_errors():
+        with _own_errors(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                # SQLite itself has rolled back where the disk was full.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
                 raise
 
-    @contextmanager
-    def _own_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise RunError(self.path, f"the ledger can't be used ({error})", "check the disk and the file") from error
+
+def _add_event(connection: sqlite3.Connection, actor: str, event: str, detail: str) -> None:
+    values = (utc_now(), actor, event, detail)
+    connection.execute("INSERT INTO audit (time, actor, event, detail) VALUES (?, ?, ?, ?)", values)
 
 
-def _statements(script: str) -> Iterator[str]:
-    statement = ""
-    for line in script.splitlines():
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
+def copy_ledger(path: Path, target: Path) -> None:
+    """Copy a ledger as it is at one moment, whoever else is writing to it, and leave it as it is.
+
+    Raises
+    ------
+    RunError
+        If the file is missing, is no ledger or is damaged.
+    """
+    if not path.is_file():
+        raise _missing(path)
+    if not os.access(path.parent, os.W_OK):
+        # SQLite can't share a file in such a folder; but then nobody writes there either.
+        for name in (path.name, f"{path.name}-wal"):
+            if (path.parent / name).is_file():
+                shutil.copyfile(path.parent / name, target.parent / name.replace(path.name, target.name))
+        return
+    # Opened for reading only, SQLite would leave two files of its own behind.
+    with (
+        _own_errors(path),
+        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as source,
+        closing(sqlite3.connect(target)) as copy,
+    ):
+        source.backup(copy)
+
+
+def _missing(path: Path) -> RunError:
+    return RunError(path, "the ledger is missing", "run the same command as before, with --force")
+
+
+@contextmanager
+def _own_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        remedy = _REMEDIES.get(_kind(error), "check the disk and the file")
+        raise RunError(path, f"the ledger can't be used ({error})", remedy) from error
+
+
+def _kind(error: sqlite3.Error) -> int:
+    """Return SQLite's code of an error without what it says beyond its kind; 0 where Python itself complains."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF

@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from ctc_imaging.config import Settings
-from ctc_imaging.errors import RunError
-from ctc_imaging.files import sha256_json, write_json
+from ctc_imaging.disk import check_writable, disk_errors
+from ctc_imaging.errors import RunError, VersionError
+from ctc_imaging.files import sha256_json, sync_folder, sync_tree, write_json
 from ctc_imaging.panel import Panel, parse_panel
 from ctc_imaging.store.lock import locked
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_SINCE_2 = {"pseudonymised": False, "pseudonym_key": None}
+# From the facts of a version to those of the next.
+_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: lambda facts: {**facts, **_SINCE_2}}
 SLIDE_PARTS = ("cells.parquet", "labels.ome.zarr", "crops.zarr", "quality.json", "overview.png")
 # What may lie in a folder in which a run was started but not yet described by run.json.
 _OWN = (
@@ -93,6 +98,12 @@ class RunFolder:
         """Return the folder in which this process lets a slide's results grow; orphans of another can't reach it."""
         return self.slides / f".{slide_id}.{os.getpid()}.partial"
 
+    def new_partial(self, slide_id: str) -> Path:
+        """Make a folder, new for each attempt, in which a slide's results grow: no other attempt can reach it."""
+        folder = self._unused(slide_id)
+        folder.mkdir(parents=True)
+        return folder
+
     def is_complete(self, slide_id: str) -> bool:
         """Say whether all of a slide's results are there."""
         return not missing_parts(self.slide(slide_id))
@@ -122,14 +133,13 @@ class RunFolder:
         """
         path = self.description
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            schema = {name: facts[name] for name in _FACTS}["schema"]
+            facts = _migrated(path, json.loads(path.read_text(encoding="utf-8")))
+            if lacking := [name for name in _FACTS if name not in facts]:
+                raise KeyError(*lacking)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(self.path, "there is no run here", "give the folder that ctc-imaging run made") from error
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(path, f"damaged ({error!r})", "make the run anew in another folder") from error
-        if schema > SCHEMA_VERSION:
-            raise RunError(path, f"made by a newer version (schema {schema})", "install a newer ctc-imaging")
         return facts
 
     def settings(self) -> Settings:
@@ -147,13 +157,14 @@ class RunFolder:
         Raises
         ------
         RunError
-            If it holds something that isn't of a run.
+            If it holds something that isn't of a run, or can't be written to.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        strange = sorted(entry.name for entry in self.path.iterdir() if entry.name not in _OWN)
+        with disk_errors(self.path):
+            inside = self.path.iterdir() if self.path.is_dir() else ()
+            strange = sorted(entry.name for entry in inside if entry.name not in _OWN)
         if strange and not self.description.is_file():
             raise RunError(self.path, f"not a run, and not empty ({strange[0]})", "give --out a new folder")
-        self.slides.mkdir(exist_ok=True)
+        check_writable(self.slides)
 
     def check_same(self, identity: Mapping[str, Mapping[str, Any]]) -> None:
         """Check that a new run's identity is that of the run already here, if there is one.
@@ -183,32 +194,73 @@ class RunFolder:
             before = self.read()
             if before["identity"] == identity:
                 kept = {name: before[name] for name in ("created", "command")}
-        whole = {"schema": SCHEMA_VERSION, **facts, **kept, "identity": identity, "hash": sha256_json(identity)}
-        write_json(self.description, whole)
+        known = {"schema": SCHEMA_VERSION, **_SINCE_2, **facts, **kept}
+        with disk_errors(self.description):
+            write_json(self.description, {**known, "identity": identity, "hash": sha256_json(identity)})
 
-    def publish(self, slide_id: str) -> None:
-        """Move a slide's finished results to their place, in one step, after they are safe on disk."""
-        partial, final = self.partial(slide_id), self.slide(slide_id)
-        _sync_tree(partial)
-        shutil.rmtree(final, ignore_errors=True)
-        partial.replace(final)
+    def publish(self, slide_id: str, partial: Path | None = None) -> None:
+        """Move a slide's finished results to their place, in one step, after they are safe on disk.
+
+        Parameters
+        ----------
+        slide_id : str
+            A slide that the ledger doesn't call done; once this returns, it may.
+        partial : Path, optional
+            Where the results have grown, by default `partial(slide_id)`.
+
+        Raises
+        ------
+        RunError
+            If the disk is full or can't be written to. Then the slide has its old results, the new ones or none.
+        """
+        partial, final = partial or self.partial(slide_id), self.slide(slide_id)
+        with disk_errors(partial):
+            sync_tree(partial)
+            old = self._set_aside(slide_id)
+            partial.replace(final)
+            sync_folder(self.slides)
+        if old:
+            shutil.rmtree(old, ignore_errors=True)
 
     def discard(self, slide_id: str) -> None:
         """Remove a slide's results, finished or not."""
-        shutil.rmtree(self.slide(slide_id), ignore_errors=True)
-        shutil.rmtree(self.partial(slide_id), ignore_errors=True)
+        with disk_errors(self.slides):
+            self._set_aside(slide_id)
+        for folder in self.partials(slide_id):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def discard_results(self) -> None:
         """Remove all that was computed from the tables and slides; ledger and log stay."""
         shutil.rmtree(self.slides, ignore_errors=True)
         self.slides.mkdir()
-        for path in (self.slides_csv, self.counts_csv, self.timeline_csv, self.path / "report.html"):
+        for path in (
+            self.slides_csv,
+            self.counts_csv,
+            self.timeline_csv,
+            self.path / "stains.csv",
+            self.path / "report.html",
+        ):
             path.unlink(missing_ok=True)
 
     def discard_partial(self) -> None:
         """Remove all that a killed run left unfinished."""
-        for folder in self.slides.glob(".*.partial"):
+        for folder in self.partials():
             shutil.rmtree(folder, ignore_errors=True)
+
+    def partials(self, slide_id: str | None = None) -> list[Path]:
+        """List the folders with unfinished results, of one slide or of all."""
+        return [path for path in sorted(self.slides.glob(".*.partial")) if slide_id in (None, _slide_of(path))]
+
+    def _set_aside(self, slide_id: str) -> Path | None:
+        """Take a slide's results from their place in one step, so that half of them is never taken for the whole."""
+        if not self.slide(slide_id).exists():
+            return None
+        aside = self._unused(slide_id)
+        self.slide(slide_id).replace(aside)
+        return aside
+
+    def _unused(self, slide_id: str) -> Path:
+        return self.slides / f".{slide_id}.{uuid4().hex[:12]}.partial"
 
 
 def missing_parts(folder: Path) -> list[str]:
@@ -216,15 +268,16 @@ def missing_parts(folder: Path) -> list[str]:
     return [part for part in SLIDE_PARTS if not (folder / part).exists()]
 
 
-def _sync_tree(folder: Path) -> None:
-    """Have the system write a folder's files to disk, lest a power cut leave a ledger that says done of nothing."""
-    for path in (*folder.rglob("*"), folder):
-        if path.is_file():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        elif os.name == "posix":
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+def _slide_of(partial: Path) -> str:
+    """Return whose results grow in a folder: its name is the slide's id between dots, then a word of its own."""
+    return partial.name.removeprefix(".").removesuffix(".partial").rpartition(".")[0]
+
+
+def _migrated(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Bring what run.json says to this version; the file stays as it is."""
+    schema = facts["schema"]
+    if schema > SCHEMA_VERSION:
+        raise VersionError(path, f"made by a newer version (schema {schema})", "install a newer ctc-imaging")
+    for version in range(schema, SCHEMA_VERSION):
+        facts = {**_MIGRATIONS[version](facts), "schema": version + 1}
+    return facts

@@ -36,7 +36,7 @@ def find_clusters(cells: pd.DataFrame, labels: Any, rule: ClusterRule, pixel_siz
         `cells` with ``cluster_id`` (0 for none, else counting from 1 in the order of ``cell_id``) and
         ``cluster_kind`` (``ctc`` for CTCs alone, ``ctc_leukocyte`` with leukocytes, empty for none).
     """
-    call = cells.set_index("cell_id")["call"]
+    call = pd.Series(cells["call"].to_numpy(), index=cells["cell_id"].to_numpy())
     pairs = _neighbours(cells, labels, rule.max_gap_um / pixel_size_um)
     group = _groups(pairs)
     # A leukocyte between two groups joins the first.

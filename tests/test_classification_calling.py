@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -74,12 +75,12 @@ def slide_with_cells(signals: list[dict[str, float]], panel=PANEL, dtype=np.uint
     return PlainSlide(image), labels, cells
 
 
-def call(signals, panel=PANEL, order=None):
+def call(signals, panel=PANEL, order=None, map_runs=map):
     slide, labels, cells = slide_with_cells(signals, panel)
     cells = cells if order is None else cells.iloc[order]
     channels = {short: index for index, short in enumerate(panel.shorts)}
     background = flat_background(len(panel.channels))
-    return call_cells(slide, channels, panel, background, labels, cells, BrightnessClassifier())
+    return call_cells(slide, channels, panel, background, labels, cells, BrightnessClassifier(), map_runs)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +137,30 @@ def test_calls_go_to_their_own_cells_whatever_the_order_of_rows():
     signals = [{"ck": 12}, {"cd45": 10}, {"ck": 12, "vim": 8}]
     straight, turned = call(signals), call(signals, order=[2, 0, 1])
     pd.testing.assert_frame_equal(turned.sort_values("cell_id"), straight)
+
+
+@pytest.mark.parametrize("most", [1, 2, 2048])
+def test_calls_are_the_same_in_runs_of_any_length_and_in_other_processes(monkeypatch, most):
+    signals = [{"ck": 12}, {"cd45": 10}, {"ck": 12, "vim": 8}, {"vim": 9}, {"ck": 2}]
+    expected = call(signals)
+    monkeypatch.setattr("ctc_imaging.classification.calling.CELLS_A_RUN", most)
+
+    def as_elsewhere(function, items):
+        sent = pickle.dumps(function)
+        return [pickle.loads(sent)(item) for item in reversed(items)][::-1]
+
+    pd.testing.assert_frame_equal(call(signals, map_runs=as_elsewhere), expected, check_exact=True)
+
+
+def test_columns_that_are_there_are_neither_changed_nor_lost():
+    called = call([{"ck": 12}, {"cd45": 10}])
+    assert called["x_px"].tolist() == [60.0, 120.0]
+    slide, labels, cells = slide_with_cells([{"ck": 12}])
+    cells.attrs["oversized_um2"] = 3.0
+    channels = {short: index for index, short in enumerate(PANEL.shorts)}
+    called = call_cells(slide, channels, PANEL, flat_background(4), labels, cells, BrightnessClassifier())
+    assert called.attrs == cells.attrs
+    assert "call" not in cells
 
 
 def test_no_cells_give_an_empty_table_with_all_columns():

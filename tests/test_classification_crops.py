@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctc_imaging.classification.crops import CROP_PX, crop_side, cut, iterate_crops, to_crop_scale
+from ctc_imaging.classification.crops import CROP_PX, crop_order, crop_side, cut, iterate_crops, to_crop_scale
 from ctc_imaging.errors import SlideError
 from ctc_imaging.panel import load_panel
 from ctc_imaging.segmentation import Background
@@ -116,6 +116,8 @@ def test_order_is_by_block_then_id_and_batches_are_full():
     slide = PlainSlide(np.zeros((4, 1700, 1700), np.uint16))
     batches = crops_of(slide, cells_at(places), batch=2)
     assert [batch.cell_ids.tolist() for batch in batches] == [[2, 4], [3, 5], [1]]
+    shuffled = cells_at(places).iloc[[4, 2, 0, 1, 3]]
+    assert shuffled["cell_id"].to_numpy()[crop_order(shuffled)].tolist() == [2, 4, 3, 5, 1]
 
 
 @settings(deadline=None, max_examples=20)

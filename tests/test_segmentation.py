@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 
 import numpy as np
@@ -17,6 +18,7 @@ from ctc_imaging.segmentation import measure_background, segment_nuclei, segment
 from ctc_imaging.segmentation.background import BLOCK_PX, level_and_noise
 from ctc_imaging.segmentation.cells import REACH_UM, find_cells
 from ctc_imaging.segmentation.image import OversizedWarning, UnknownScaleWarning
+from ctc_imaging.segmentation.tiled import Box, segment_tile
 
 PANEL = load_panel("emt-4")
 CHANNELS = dict(zip(PANEL.shorts, range(4), strict=True))
@@ -48,11 +50,11 @@ def paint_discs(shape, centres, radius_px=8, heights=(300, 0, 0, 150), seed=0, s
     return (pixels + 200 + rng.normal(0, 10, pixels.shape)).clip(0, 65535).astype(np.uint16)
 
 
-def segment(pixels: np.ndarray, tile_px: int = 2048) -> tuple[np.ndarray, pd.DataFrame]:
+def segment(pixels: np.ndarray, tile_px: int = 2048, map_tiles=map) -> tuple[np.ndarray, pd.DataFrame]:
     slide = ArraySlide(pixels)
     labels = np.zeros((2, *pixels.shape[1:]), np.uint32)
     background = measure_background(slide, CHANNELS)
-    return labels, segment_slide(slide, CHANNELS, PANEL, background, labels, PIXEL_UM, tile_px)
+    return labels, segment_slide(slide, CHANNELS, PANEL, background, labels, PIXEL_UM, tile_px, map_tiles)
 
 
 def scatter(count: int, shape: tuple[int, int], seed: int) -> np.ndarray:
@@ -103,6 +105,31 @@ def test_tiled_equals_untiled_to_the_pixel(tile_px, seed, count, shape):
     labels, cells = segment(pixels, tile_px)
     assert np.array_equal(labels, whole_labels)
     pd.testing.assert_frame_equal(cells, whole, check_exact=True)
+
+
+def as_elsewhere(function, items):
+    """Map as other processes would: all pickled, the last item first."""
+    sent = pickle.dumps(function)
+    done = [pickle.dumps(pickle.loads(sent)(item)) for item in reversed(items)]
+    return [pickle.loads(result) for result in reversed(done)]
+
+
+@pytest.mark.parametrize(("count", "tile_px"), [(0, 64), (40, 64), (60, 131)])
+def test_tiles_done_in_other_processes_give_the_same_bytes(count, tile_px):
+    pixels = paint_discs((200, 260), scatter(count, (200, 260), seed=count), radius_px=6, seed=count)
+    labels, cells = segment(pixels, tile_px)
+    labels_elsewhere, cells_elsewhere = segment(pixels, tile_px, as_elsewhere)
+    assert np.array_equal(labels_elsewhere, labels)
+    pd.testing.assert_frame_equal(cells_elsewhere, cells, check_exact=True)
+    assert cells_elsewhere.attrs == cells.attrs
+
+
+def test_a_tile_travels_small():
+    slide = ArraySlide(paint_discs((500, 500), scatter(120, (500, 500), 1), radius_px=6))
+    background = measure_background(slide, CHANNELS)
+    tile = segment_tile(slide, CHANNELS, PANEL, background, PIXEL_UM, Box(0, 500, 0, 500))
+    assert tile.labels.dtype == np.uint8
+    assert len(pickle.dumps(tile)) < slide.pixels.nbytes / 20
 
 
 def test_saturated_clumps_are_parted_alike_in_every_tile():

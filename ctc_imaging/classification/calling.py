@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,11 @@ from ctc_imaging.classification.crops import (
     UM_PER_PX,
     CropBatch,
     ScaledPixels,
+    crop_order,
     iterate_crops,
     iterate_raw_crops,
 )
+from ctc_imaging.classification.model import BATCH
 from ctc_imaging.panel import Panel, Role
 from ctc_imaging.segmentation import Background, measure_background
 
@@ -30,6 +33,11 @@ TUMOUR_POSITIVE_SNR = 3.0
 # Contrast limits of candidates: from the background to this many units of its noise above it.
 CONTRAST_SNR = 30.0
 CONTRAST_GRID = 8
+# Eight full batches of the network: a cell has the same company however a slide's cells are shared out.
+CELLS_A_RUN = 8 * BATCH
+
+Readings = tuple[np.ndarray, np.ndarray, np.ndarray]
+MapRuns = Callable[[Callable[[pd.DataFrame], Readings], Sequence[pd.DataFrame]], Iterable[Readings]]
 
 
 def call_cells(
@@ -40,6 +48,7 @@ def call_cells(
     labels: Any,
     cells: pd.DataFrame,
     classifier: Classifier,
+    map_runs: MapRuns = map,
 ) -> pd.DataFrame:
     """Call every cell of a slide.
 
@@ -55,6 +64,9 @@ def call_cells(
     cells : DataFrame
         As from `segment_slide`.
     classifier : Classifier
+    map_runs : callable
+        Calls a function on each run of cells, as the builtin `map` does, here or in other processes; then all
+        other arguments must be picklable, and the labels be seen by all.
 
     Returns
     -------
@@ -62,24 +74,60 @@ def call_cells(
         `cells` with `p_ctc`, `p_leukocyte`, `p_artefact` (float64), `call`, `phenotype` (text, empty
         for all but CTCs) and `focus` (see `edge_sharpness`).
     """
-    order, p, positivity, focus = [], [np.empty((0, 3))], [np.empty((0, 3))], [np.empty(0)]
-    for batch in iterate_crops(slide, channels, panel, background, labels, cells):
-        batch_p, batch_positivity = classifier.predict(batch)
-        order.append(batch.cell_ids)
-        p.append(batch_p)
-        positivity.append(batch_positivity)
-        focus.append(edge_sharpness(batch))
-    found = pd.Index(np.concatenate([np.empty(0, np.int64), *order]))
-    rows = found.get_indexer(pd.Index(cells["cell_id"].to_numpy(np.int64)))
-    p_cells, positive = np.concatenate(p)[rows], np.concatenate(positivity)[rows] >= POSITIVE
-    calls = decide(p_cells, classifier.thresholds)
+    order = crop_order(cells)
+    runs = [order[start : start + CELLS_A_RUN] for start in range(0, len(order), CELLS_A_RUN)]
+    places = cells[["cell_id", "y_px", "x_px"]]
+    read = partial(read_cells, slide, channels, panel, background, labels, classifier)
+    p, positive, focus = np.empty((len(cells), 3)), np.empty((len(cells), 3), bool), np.empty(len(cells))
+    for rows, readings in zip(runs, map_runs(read, [places.iloc[rows] for rows in runs]), strict=True):
+        p[rows], focus[rows] = readings[0], readings[2]
+        positive[rows] = readings[1] >= POSITIVE
+    calls = decide(p, classifier.thresholds)
     calls[(calls == "ctc") & _unsupported(cells, panel, positive)] = INDETERMINATE
-    called = cells.assign(**{f"p_{name}": p_cells[:, index] for index, name in enumerate(CLASSES)})
-    return called.assign(
-        call=calls,
-        phenotype=phenotypes(calls, positive, panel.channel(Role.MESENCHYMAL) is not None),
-        focus=np.concatenate(focus)[rows],
-    )
+    columns = {
+        **{f"p_{name}": p[:, index] for index, name in enumerate(CLASSES)},
+        "call": calls,
+        "phenotype": phenotypes(calls, positive, panel.channel(Role.MESENCHYMAL) is not None),
+        "focus": focus,
+    }
+    # Unlike `assign`, this copies none of the columns that are there.
+    kept = {str(name): cells[name] for name in cells}
+    called = pd.DataFrame({**kept, **columns}, index=cells.index, copy=False)
+    called.attrs.update(cells.attrs)
+    return called
+
+
+def read_cells(
+    slide: ScaledPixels,
+    channels: Mapping[str, int],
+    panel: Panel,
+    background: Background,
+    labels: Any,
+    classifier: Classifier,
+    cells: pd.DataFrame,
+) -> Readings:
+    """Read class, markers and focus of some cells off their crops.
+
+    Parameters
+    ----------
+    slide, channels, panel, background, labels, classifier
+        As for `call_cells`.
+    cells : DataFrame
+        With `cell_id`, `y_px`, `x_px`, in the order of `crop_order`.
+
+    Returns
+    -------
+    p, positivity : ndarray of float64, shape (n, 3)
+        See `Classifier.predict`.
+    focus : ndarray of float64, shape (n,)
+        See `edge_sharpness`.
+    """
+    readings = [
+        (*classifier.predict(batch), edge_sharpness(batch))
+        for batch in iterate_crops(slide, channels, panel, background, labels, cells)
+    ]
+    p, positivity, focus = (np.concatenate(parts) for parts in zip(*readings, strict=True))
+    return p, positivity, focus
 
 
 def decide(p: np.ndarray, thresholds: Thresholds) -> np.ndarray:
@@ -123,12 +171,12 @@ def phenotypes(calls: np.ndarray, positive: np.ndarray, has_mesenchymal: bool) -
         Empty for cells that aren't CTCs; ``undetermined`` too where neither marker is positive.
     """
     epithelial, mesenchymal = positive[:, 0], positive[:, 1] & has_mesenchymal
-    names = np.select(
-        [epithelial & mesenchymal, mesenchymal, epithelial & has_mesenchymal],
-        ["hybrid", "mesenchymal", "epithelial"],
-        default="undetermined",
-    )
-    return np.where(calls == "ctc", names, "").astype(object)
+    names = np.full(len(calls), "undetermined", object)
+    names[epithelial & has_mesenchymal] = "epithelial"
+    names[mesenchymal] = "mesenchymal"
+    names[mesenchymal & epithelial] = "hybrid"
+    names[calls != "ctc"] = ""
+    return names
 
 
 def edge_sharpness(batch: CropBatch) -> np.ndarray:

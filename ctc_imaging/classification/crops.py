@@ -192,11 +192,27 @@ def to_crop_scale(crops: np.ndarray) -> np.ndarray:
     return torch.nn.functional.interpolate(tensor, size=(CROP_PX, CROP_PX), mode="bilinear", antialias=True).numpy()
 
 
+def crop_order(cells: pd.DataFrame) -> np.ndarray:
+    """Rows of a table of cells by absolute block (row, column), each in the order of cell ids.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        With `cell_id`, `y_px`, `x_px`.
+
+    Returns
+    -------
+    intp ndarray, shape (n,)
+        Positions of rows; the order in which `iterate_crops` yields them.
+    """
+    row, column = (cells[name].to_numpy() // BLOCK_PX for name in ("y_px", "x_px"))
+    return np.lexsort((cells["cell_id"].to_numpy(), column, row))
+
+
 def _blocks(cells: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Cells by absolute block (row, column), each in the order of cell ids."""
-    table = cells[["cell_id", "y_px", "x_px"]].sort_values("cell_id")
-    keys = [(table["y_px"] // BLOCK_PX).astype(int), (table["x_px"] // BLOCK_PX).astype(int)]
-    for _, block in table.groupby(keys, sort=True):
+    """Cells by absolute block, in the order of `crop_order`."""
+    table = cells[["cell_id", "y_px", "x_px"]].iloc[crop_order(cells)]
+    for _, block in table.groupby([table["y_px"] // BLOCK_PX, table["x_px"] // BLOCK_PX], sort=False):
         yield block
 
 

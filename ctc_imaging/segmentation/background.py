@@ -169,4 +169,9 @@ def _bilinear(
     left, right, across = columns
     along_x = grid[:, :, left] * (1 - across) + grid[:, :, right] * across
     share = down[None, :, None]
-    return along_x[:, top] * (1 - share) + along_x[:, bottom] * share
+    # In place: this is done for every pixel of a slide, and memory is what it waits for.
+    above, below = np.take(along_x, top, axis=1), np.take(along_x, bottom, axis=1)
+    above *= 1 - share
+    below *= share
+    above += below
+    return above

@@ -131,11 +131,19 @@ def _seeds(compressed: np.ndarray, clumps: np.ndarray, pixel_size_um: float) -> 
     radius = max(1, round(SEED_RADIUS_UM / pixel_size_um))
     peaks = (blurred == ndimage.maximum_filter(blurred, size=2 * radius + 1)) & (clumps > 0)
     seedless = np.setdiff1d(clumps, [0, *np.unique(clumps[peaks])])
-    if len(seedless):
-        rows, columns = np.transpose(ndimage.maximum_position(compressed, clumps, seedless))
-        peaks[rows, columns] = True
+    peaks.ravel()[_brightest(compressed, clumps, seedless)] = True
     seeds, _ = ndimage.label(peaks, structure=np.ones((3, 3)))
     return seeds
+
+
+def _brightest(compressed: np.ndarray, clumps: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Find the flat index of each wanted clump's brightest pixel, the first of equal ones."""
+    is_wanted = np.zeros(int(clumps.max(initial=0)) + 1, bool)
+    is_wanted[wanted] = True
+    pixels = np.flatnonzero(is_wanted[clumps])
+    pixels = pixels[np.lexsort((-compressed.ravel()[pixels], clumps.ravel()[pixels]))]
+    _, first = np.unique(clumps.ravel()[pixels], return_index=True)
+    return pixels[first]
 
 
 def _basins(compressed: np.ndarray, clumps: np.ndarray, seeds: np.ndarray) -> np.ndarray:

@@ -8,8 +8,10 @@ never on the tile size. What stays longer than any clump of cells is left out ev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,8 @@ from ctc_imaging.segmentation import cells, nuclei
 from ctc_imaging.segmentation.background import Background, PixelSource
 
 HALO_UM = 40.0
+
+MapTiles = Callable[[Callable[["Box"], "TileCells"], Sequence["Box"]], Iterable["TileCells"]]
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ def segment_slide(
     labels: Any,
     pixel_size_um: float,
     tile_px: int = 2048,
+    map_tiles: MapTiles = map,
 ) -> pd.DataFrame:
     """Segment and measure all cells of a slide.
 
@@ -74,6 +79,9 @@ def segment_slide(
     pixel_size_um : float
     tile_px : int
         Side of a tile's core; changes memory and speed, never the result.
+    map_tiles : callable
+        Calls a function on each tile, as the builtin `map` does, here or in other processes; then the slide,
+        the panel and the background must be picklable.
 
     Returns
     -------
@@ -84,20 +92,82 @@ def segment_slide(
     _, height, width = slide.shape
     if height * width >= np.iinfo(np.uint32).max:
         raise SegmentationError("slide", f"{height} x {width} px is more than labels can number", "scan it in parts")
-    tables = []
-    oversized_px = 0
-    for core in tile_cores(height, width, tile_px):
-        tile = _see(slide, channels, panel, background, core, pixel_size_um)
+    segment = partial(segment_tile, slide, channels, panel, background, pixel_size_um)
+    tables, anchors, oversized_px = [], [], 0
+    for tile in map_tiles(segment, list(tile_cores(height, width, tile_px))):
+        _paint(labels, tile)
+        tables.append(tile.columns)
+        anchors.append(tile.anchors)
         oversized_px += tile.oversized_px
-        cells_here = tile.own(slide.shape[1:])
-        _paint(labels, cells_here, tile.anchors)
-        table = measure_cells(cells_here, panel, pixel_size_um)
-        tables.append(table.assign(anchor=tile.anchors))
-    table = pd.concat(tables, ignore_index=True).sort_values("anchor", ignore_index=True)
-    _number(labels, table["anchor"].to_numpy(), tile_px)
-    table.insert(0, "cell_id", np.arange(1, len(table) + 1, dtype=np.int64))
+    found = np.concatenate(anchors)
+    order = np.argsort(found)
+    _number(labels, found[order], tile_px)
+    table = _joined(tables, order)
     table.attrs["oversized_um2"] = oversized_px * pixel_size_um**2
-    return table.drop(columns="anchor")
+    return table
+
+
+@dataclass(frozen=True)
+class TileCells:
+    """The cells that one tile owns, small enough to send; the labels are compressed when pickled.
+
+    Attributes
+    ----------
+    columns : dict of str to ndarray, shape (n,)
+        See `measure_cells`.
+    anchors : int64 ndarray, shape (n,)
+        1 + the position of each nucleus's first pixel in the slide's reading order, ascending.
+    corner_px : tuple of int
+        Slide coordinates (y, x) of the labels' first pixel.
+    labels : unsigned ndarray, shape (2, h, w)
+        Cells and nuclei, 1..n in the order of the anchors, in the smallest box that holds them.
+    oversized_px : int
+        Pixels of oversized clumps in the tile's core.
+    """
+
+    columns: dict[str, np.ndarray]
+    anchors: np.ndarray
+    corner_px: tuple[int, int]
+    labels: np.ndarray
+    oversized_px: int
+
+    def __getstate__(self) -> dict[str, Any]:
+        packed = zlib.compress(self.labels.tobytes(), 1), self.labels.dtype, self.labels.shape
+        return {**self.__dict__, "labels": packed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        packed, dtype, shape = state["labels"]
+        labels = np.frombuffer(zlib.decompress(packed), dtype).reshape(shape)
+        self.__dict__.update(state, labels=labels)
+
+
+def segment_tile(
+    slide: PixelSource,
+    channels: Mapping[str, int],
+    panel: Panel,
+    background: Background,
+    pixel_size_um: float,
+    core: Box,
+) -> TileCells:
+    """Segment and measure the cells that one tile owns; depends on nothing but the slide's pixels.
+
+    Parameters
+    ----------
+    slide, channels, panel, background, pixel_size_um
+        As for `segment_slide`.
+    core : Box
+        The tile's part of the slide.
+
+    Returns
+    -------
+    TileCells
+    """
+    tile = _see(slide, channels, panel, background, core, pixel_size_um)
+    view = tile.own(slide.shape[1:])
+    table = measure_cells(view, panel, pixel_size_um)
+    # Copies, lest one column hold all others in memory.
+    columns = {str(name): table[name].to_numpy(copy=True) for name in table}
+    return TileCells(columns, tile.anchors, *_cut_out(view, len(tile.anchors)), tile.oversized_px)
 
 
 @dataclass(frozen=True)
@@ -164,7 +234,7 @@ def _see(
         signal = above / noise
         found = nuclei.find_nuclei(signal[nucleus], pixel_size_um, trusted=trusted.within(window))
         owned, anchors = _owned(found.labels, core, window, width)
-        zone = _extent(np.isin(found.labels, owned), core, window).grown(reach_px, height, width)
+        zone = _zone(np.isin(found.labels, owned), core, window).grown(reach_px, height, width)
         cut = _cut(found.clumps, trusted, window, height, width)
         if not np.isin(found.clumps[zone.within(window)], cut).any():
             break
@@ -176,8 +246,12 @@ def _see(
 
 def _owned(labels: np.ndarray, core: Box, window: Box, slide_width: int) -> tuple[np.ndarray, np.ndarray]:
     """Labels whose first pixel lies in the core, and 1 + that pixel's position in the slide."""
-    values, first = np.unique(labels, return_index=True)
-    rows, columns = np.divmod(first, labels.shape[1])
+    pixels = np.flatnonzero(labels)
+    first = np.zeros(int(labels.max(initial=0)) + 1, np.intp)
+    # Backwards, so that the first pixel of each label is what stays.
+    first[labels.ravel()[pixels[::-1]]] = pixels[::-1]
+    values = np.flatnonzero(np.bincount(labels.ravel()[pixels], minlength=len(first)))
+    rows, columns = np.divmod(first[values], labels.shape[1])
     y, x = rows + window.y0, columns + window.x0
     inside = (values > 0) & (y >= core.y0) & (y < core.y1) & (x >= core.x0) & (x < core.x1)
     anchors = y[inside].astype(np.int64) * slide_width + x[inside] + 1
@@ -185,16 +259,24 @@ def _owned(labels: np.ndarray, core: Box, window: Box, slide_width: int) -> tupl
     return values[inside][order], anchors[order]
 
 
-def _extent(mask: np.ndarray, core: Box, window: Box) -> Box:
-    """Return the smallest box around the core and a mask of the window."""
+def _extent(mask: np.ndarray) -> tuple[slice, slice]:
+    """Return the smallest box around a mask, empty where nothing is set."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _zone(mask: np.ndarray, core: Box, window: Box) -> Box:
+    """Return the smallest box around the core and a mask of the window."""
+    rows, columns = _extent(mask)
+    if rows.stop == 0:
         return core
     return Box(
-        min(core.y0, window.y0 + int(rows[0])),
-        max(core.y1, window.y0 + int(rows[-1]) + 1),
-        min(core.x0, window.x0 + int(columns[0])),
-        max(core.x1, window.x0 + int(columns[-1]) + 1),
+        min(core.y0, window.y0 + rows.start),
+        max(core.y1, window.y0 + rows.stop),
+        min(core.x0, window.x0 + columns.start),
+        max(core.x1, window.x0 + columns.stop),
     )
 
 
@@ -215,19 +297,21 @@ def _cut(clumps: np.ndarray, trusted: Box, window: Box, height: int, width: int)
     return found[found > 0]
 
 
-def _paint(labels: Any, view: CellPixels, anchors: np.ndarray) -> None:
-    """Write the cells 1..n of a window into the slide's label planes, as their anchors."""
-    lookup = np.concatenate([[0], anchors]).astype(np.uint32)
-    rows, columns = np.flatnonzero(view.cells.any(axis=1)), np.flatnonzero(view.cells.any(axis=0))
-    if not len(rows):
-        return
-    tight = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    y0, x0 = view.origin_px
-    place = slice(y0 + rows[0], y0 + rows[-1] + 1), slice(x0 + columns[0], x0 + columns[-1] + 1)
-    for plane, source in enumerate((view.cells, view.nuclei)):
-        painted = lookup[source[tight]]
-        there = np.asarray(labels[(plane, *place)])
-        labels[(plane, *place)] = np.where(painted > 0, painted, there)
+def _cut_out(view: CellPixels, count: int) -> tuple[tuple[int, int], np.ndarray]:
+    """Corner and labels of the smallest box that holds a window's cells 1..count."""
+    box = _extent(view.cells > 0)
+    planes = np.stack([view.cells[box], view.nuclei[box]]).astype(np.min_scalar_type(count))
+    return (view.origin_px[0] + box[0].start, view.origin_px[1] + box[1].start), planes
+
+
+def _paint(labels: Any, tile: TileCells) -> None:
+    """Write a tile's cells into the slide's label planes, as their anchors."""
+    lookup = np.concatenate([[0], tile.anchors]).astype(np.uint32)
+    _, height, width = tile.labels.shape
+    y0, x0 = tile.corner_px
+    for plane, source in enumerate(tile.labels if tile.labels.size else ()):
+        place = (plane, slice(y0, y0 + height), slice(x0, x0 + width))
+        labels[place] = np.where(source > 0, lookup[source], np.asarray(labels[place]))
 
 
 def _number(labels: Any, anchors: np.ndarray, block_px: int) -> None:
@@ -241,3 +325,11 @@ def _number(labels: Any, anchors: np.ndarray, block_px: int) -> None:
             if filled.any():
                 block[filled] = np.searchsorted(anchors, block[filled]) + 1
                 labels[place] = block
+
+
+def _joined(tables: list[dict[str, np.ndarray]], order: np.ndarray) -> pd.DataFrame:
+    """Join the columns of all tiles, taking them out of `tables` one by one: a slide may have a million cells."""
+    columns = {"cell_id": np.arange(1, len(order) + 1, dtype=np.int64)}
+    for name in list(tables[0]):
+        columns[name] = np.concatenate([table.pop(name) for table in tables])[order]
+    return pd.DataFrame(columns, copy=False)

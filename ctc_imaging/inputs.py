@@ -5,20 +5,34 @@ from __future__ import annotations
 import io
 import json
 import platform
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ctc_imaging
 from ctc_imaging.config import Settings
-from ctc_imaging.errors import TableError
+from ctc_imaging.errors import ConfigError, RunError, TableError
 from ctc_imaging.files import sha256_json, write_text
 from ctc_imaging.panel import Panel, load_panel
+from ctc_imaging.pseudonyms import (
+    Pseudonyms,
+    check_distinct,
+    make_key,
+    make_scrubber,
+    pseudonymous_entry,
+    pseudonymous_table,
+    read_text_table,
+)
+from ctc_imaging.scrubbing import Scrubber
+from ctc_imaging.store.ledger import Ledger
 from ctc_imaging.store.run_folder import RunFolder
+from ctc_imaging.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +41,8 @@ if TYPE_CHECKING:
 
 # Packages whose version may move a figure in the last digit.
 _PACKAGES = ("numpy", "pandas", "scipy", "scikit-image", "opencv-python-headless", "torch", "tifffile", "imagecodecs")
+# Options whose values tell nothing but how a run is computed.
+_PLAIN_OPTIONS = ("--workers", "--seed", "--model", "--panel")
 TABLES = ("cohort", "clinical", "imaging", "markers", "schedule")
 
 
@@ -37,6 +53,10 @@ class Inputs:
     `tables` holds the normalised text of each table that was given (of the cohort always), `panels`
     each panel in use by the name or path it is called by; the run goes by the first of them, which is that
     of slides that name none, if there are any.
+
+    Under pseudonymisation `pseudonyms` is given, and `entries` and `tables` hold pseudonyms; only the entries' paths
+    and the panels' are still the real ones, for the workers to read. `scrubber` takes the rest out of free text, and
+    `rows` has each slide's line in the laboratory's own cohort table, by which it is found again.
     """
 
     entries: tuple[SlideEntry, ...]
@@ -46,6 +66,9 @@ class Inputs:
     tables: Mapping[str, str]
     simulated: bool = False
     command: tuple[str, ...] = field(default_factory=lambda: tuple(sys.argv))
+    pseudonyms: Pseudonyms | None = None
+    scrubber: Scrubber = field(default_factory=Scrubber)
+    rows: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def panel(self) -> Panel:
@@ -68,14 +91,22 @@ class Inputs:
 
     def facts(self) -> dict[str, Any]:
         """Return what run.json says of the run besides its identity."""
+        panels = self.panels
+        settings = asdict(self.settings)
+        if self.pseudonyms:
+            # A laboratory's own panel is called by its path.
+            panels = {panel.name: panel for panel in panels.values()}
+            settings["panel"] = self.panel.name
         return {
             "version": ctc_imaging.__version__,
             "command": list(self.command),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "simulated": self.simulated,
-            "configuration": asdict(self.settings),
+            "pseudonymised": self.pseudonyms is not None,
+            "pseudonym_key": self.pseudonyms and self.pseudonyms.fingerprint,
+            "configuration": settings,
             "panel": {**asdict(self.panel), "hash": self.panel.hash},
-            "panels": {called: asdict(panel) for called, panel in self.panels.items()},
+            "panels": {called: asdict(panel) for called, panel in panels.items()},
             "model": {"name": self.settings.model, "hash": self.model_hash},
             "tables": {name: sha256_json(text) for name, text in self.tables.items()},
             "python": platform.python_version(),
@@ -90,6 +121,7 @@ def load_inputs(
     imaging: Path | None = None,
     markers: Path | None = None,
     schedule: Path | None = None,
+    pseudonyms: Pseudonyms | None = None,
 ) -> Inputs:
     """Read and check everything a run is given, without opening a slide.
 
@@ -100,6 +132,8 @@ def load_inputs(
     settings : Settings
     clinical, imaging, markers, schedule : Path, optional
         The other tables.
+    pseudonyms : Pseudonyms, optional
+        Given, patients, samples and slides are called by them from here on.
 
     Returns
     -------
@@ -119,7 +153,7 @@ def load_inputs(
         settings = replace(settings, panel=str(Path(settings.panel).absolute()))
     given = {"clinical": clinical, "imaging": imaging, "markers": markers, "schedule": schedule}
     tables = {name: _normalised(name, Path(path)) for name, path in given.items() if path is not None}
-    return Inputs(
+    inputs = Inputs(
         entries=entries,
         settings=settings,
         panels=_panels(cohort, entries, settings.panel, default),
@@ -128,6 +162,51 @@ def load_inputs(
         # The simulator lays the truth beside its cohort table.
         simulated=(cohort.parent / "truth").is_dir(),
     )
+    return inputs if pseudonyms is None else _pseudonymous(inputs, pseudonyms, {**given, "cohort": cohort})
+
+
+def ensure_key(path: Path, out: Path) -> bool:
+    """Make the key file of a new run, unless it is there.
+
+    Returns
+    -------
+    bool
+        Whether it was made.
+
+    Raises
+    ------
+    ConfigError
+        If it can't be made, or the run is there, so it was made with another.
+    """
+    if Path(path).exists():
+        return False
+    if RunFolder(out).description.exists():
+        raise ConfigError(path, "no such key file", f"give the one that {out} was made with, or another --out")
+    make_key(path, out)
+    return True
+
+
+def check_pseudonyms(run: RunFolder, pseudonyms: Pseudonyms | None) -> None:
+    """Check that a run's folder is pseudonymised with this key from its first byte on, or not at all.
+
+    This is before the log and the ledger, which keep all that was ever written to them, so --force doesn't change it.
+
+    Raises
+    ------
+    RunError
+        If what is there was written with another key, or without.
+    """
+    remedy = "use another --out" + (" or the key it was made with" if pseudonyms else " or --pseudonymise")
+    if run.description.is_file():
+        key = run.read().get("pseudonym_key")
+        if key != (pseudonyms and pseudonyms.fingerprint):
+            raise RunError(run.path, f"made {'with another key' if key else 'without pseudonyms'}", remedy)
+    elif pseudonyms and run.ledger.is_file():
+        with Ledger(run.ledger) as ledger:
+            if ledger.events() or ledger.reviews():
+                raise RunError(run.description, "lost, so nobody can tell how the run was made", "use another --out")
+    if pseudonyms and not run.description.is_file():
+        _discard_undescribed(run)
 
 
 def model_hash(name: str) -> str:
@@ -154,6 +233,66 @@ def stored_hashes(run: RunFolder) -> dict[str, str]:
     """Return the hash of each table that lies in RUN/tables/."""
     found = {name: run.table(name) for name in TABLES if run.table(name).is_file()}
     return {name: sha256_json(path.read_text(encoding="utf-8")) for name, path in found.items()}
+
+
+def _discard_undescribed(run: RunFolder) -> None:
+    """Remove what a run left that was killed before it described itself: perhaps it wasn't pseudonymised."""
+    for folder in (run.path / "tables", run.slides):
+        shutil.rmtree(folder, ignore_errors=True)
+    for file in (run.log, *run.path.glob(f"{run.ledger.name}*")):
+        file.unlink(missing_ok=True)
+    run.slides.mkdir()
+
+
+def _pseudonymous(inputs: Inputs, pseudonyms: Pseudonyms, given: Mapping[str, Path | None]) -> Inputs:
+    """Put pseudonyms in the place of all ids, and hide where anything lies."""
+    cohort = Path(given["cohort"] or "")
+    tables = {name: text for name, text in inputs.tables.items() if name not in ("cohort", "schedule")}
+    patients = {entry.patient_id for entry in inputs.entries}
+    patients |= {patient for text in tables.values() for patient in read_text_table(text)["patient_id"]}
+    check_distinct(sorted(patients), pseudonyms.patient, cohort)
+    check_distinct((entry.sample_id for entry in inputs.entries), pseudonyms.sample, cohort)
+    check_distinct((entry.slide_id for entry in inputs.entries), pseudonyms.slide, cohort)
+    only_patients = Scrubber({patient: pseudonyms.patient(patient) for patient in patients})
+    entries = tuple(pseudonymous_entry(entry, pseudonyms, only_patients) for entry in inputs.entries)
+    rows = [
+        {
+            **_as_row(entry),
+            # No path: the rows are in the order of the laboratory's own table, which has it.
+            "slide": entry.slide_id,
+            "panel": entry.panel and inputs.panels[entry.panel].name,
+        }
+        for entry in entries
+    ]
+    tables = {
+        name: pseudonymous_table(Path(given[name] or ""), text, pseudonyms, only_patients)
+        for name, text in tables.items()
+    }
+    schedule = {name: text for name, text in inputs.tables.items() if name == "schedule"}
+    files = [path for path in (*given.values(), *map(Path, inputs.panels)) if path and path.is_file()]
+    lines = [row.line for row in read_table(cohort, ("slide",)).rows]
+    return replace(
+        inputs,
+        entries=entries,
+        tables={"cohort": _to_csv(rows), **tables, **schedule},
+        command=_without_values(inputs.command),
+        pseudonyms=pseudonyms,
+        scrubber=make_scrubber(inputs.entries, patients, pseudonyms, files),
+        rows={entry.slide_id: line for entry, line in zip(entries, lines, strict=True)},
+    )
+
+
+def _without_values(command: tuple[str, ...]) -> tuple[str, ...]:
+    """Keep of a command what can't name anybody: the program, its sub-command and options, and plain values."""
+    shown = [Path(command[0]).name] if command else []
+    for before, token in pairwise(command):
+        option, equals, _ = token.partition("=")
+        if token.startswith("-"):
+            shown.append(f"{option}=..." if equals else option)
+        else:
+            plain = before in _PLAIN_OPTIONS or (before == command[0] and token == "run")
+            shown.append(token if plain and not {"/", "\\"} & set(token) else "...")
+    return tuple(shown)
 
 
 def _absolute(entry: SlideEntry, folder: Path) -> SlideEntry:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import dask.array as da
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ CALL_COLOURS = {"ctc": "#ff4fd8", "indeterminate": "#27e0f0", "leukocyte": "#8b9
 """None of these is a stain's colour in the shipped panels."""
 
 BLIND_COLOUR = "#e6e6e6"
-OUTLINES, NUCLEI, CELLS = "Cell outlines", "Nucleus outlines", "Cells"
+OVERVIEW, OUTLINES, NUCLEI, CELLS = "Overview", "Cell outlines", "Nucleus outlines", "Cells"
 UNITS = ("um", "um")
 
 # Where a layer's metadata say what it is, whatever napari or the reader call it.
@@ -151,6 +152,8 @@ def open_view(run: RunFolder, slide_id: str) -> SlideView:
     pixel_size_um = float(finest["coordinateTransformations"][0]["scale"][-1])
     scan, fault = None, ""
     try:
+        if run.read().get("pseudonymised"):
+            raise RunError(run.path, "pseudonymised, so it keeps no path to its scans", "read its crops")
         scan = _open_scan(entry, panel, labels["0"].shape[1:])
     except CtcImagingError as error:
         fault = f"{error.where}: {error.fault}"
@@ -170,9 +173,11 @@ def slide_layers(run: RunFolder, view: SlideView, blinded: bool = False) -> list
     Returns
     -------
     list of (data, metadata, type)
-        Markers where there is a scan; outlines of nuclei (hidden) and cells; cells, ringed.
+        Markers where there is a scan, else the run's small picture of it; outlines of nuclei (hidden) and cells;
+        cells, ringed.
     """
-    return [*_marker_layers(view), *_outline_layers(run, view), _cell_layer(run, view, blinded)]
+    pixels = _overview_layers(run, view) if view.scan is None else _marker_layers(view, view.scan)
+    return [*pixels, *_outline_layers(run, view), _cell_layer(run, view, blinded)]
 
 
 def dress(layer: Any) -> None:
@@ -202,11 +207,9 @@ def _limits(run: RunFolder, slide_id: str) -> Limits:
     return {short: (float(low), float(high)) for short, low, high in triples}
 
 
-def _marker_layers(view: SlideView) -> Iterator[LayerData]:
-    if view.scan is None:
-        return
+def _marker_layers(view: SlideView, scan: Scan) -> Iterator[LayerData]:
     for channel in view.panel.channels:
-        levels = view.scan.levels(channel.short)
+        levels = scan.levels(channel.short)
         yield (
             levels if len(levels) > 1 else levels[0],
             {
@@ -218,6 +221,23 @@ def _marker_layers(view: SlideView) -> Iterator[LayerData]:
             },
             "image",
         )
+
+
+def _overview_layers(run: RunFolder, view: SlideView) -> Iterator[LayerData]:
+    path = run.slide(view.slide_id) / "overview.png"
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) if path.is_file() else None
+    if picture is None:
+        return
+    labels: Any = zarr.open_group(run.slide(view.slide_id) / "labels.ome.zarr", mode="r")
+    # Each of its pixels is the mean of a square of whole pixels; the last ones may hang over the edge.
+    factor = -(-max(labels["0"].shape[1:]) // max(picture.shape[:2]))
+    metadata = {
+        **_in_um(view, OVERVIEW),
+        "scale": (view.pixel_size_um * factor,) * 2,
+        "translate": (view.pixel_size_um * (factor - 1) / 2,) * 2,
+        "rgb": True,
+    }
+    yield picture, metadata, "image"
 
 
 def _outline_layers(run: RunFolder, view: SlideView) -> Iterator[LayerData]:

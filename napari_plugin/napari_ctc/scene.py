@@ -130,7 +130,7 @@ class Scene:
 
 def _refill(layer: Layer, data: Any, metadata: dict[str, Any]) -> None:
     layer.data = data
-    for name in ("scale", "contrast_limits", "size", "border_color", "metadata"):
+    for name in ("scale", "translate", "contrast_limits", "size", "border_color", "metadata"):
         if name in metadata:
             setattr(layer, name, metadata[name])
 

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctc_imaging.errors import ConfigError, RunError, SlideError
-from ctc_imaging.files import sha256_file, sha256_json
-from ctc_imaging.inputs import Inputs, load_inputs, save_tables, stored_hashes
+from ctc_imaging.cluster import Cluster, connected, installed
+from ctc_imaging.disk import SlideSize, check_space, needed_bytes
+from ctc_imaging.errors import ConfigError, CtcImagingError, RunError, SlideError
+from ctc_imaging.inputs import Inputs, check_pseudonyms, load_inputs, save_tables, stored_hashes
+from ctc_imaging.intake import at_hand, fingerprint, scan_sha256
 from ctc_imaging.progress import Progress, Tally
+from ctc_imaging.pseudonyms import load_key
+from ctc_imaging.readers.remote import connect
 from ctc_imaging.recount import recount
+from ctc_imaging.scrubbing import ScrubbedFormatter, Scrubber
+from ctc_imaging.slide import open_slide
 from ctc_imaging.store.ledger import Ledger, SlideState
+from ctc_imaging.store.manifest import hash_parts
 from ctc_imaging.store.run_folder import RunFolder, missing_parts
 from ctc_imaging.workers import Outcome, Task, one_line, processors, run_tasks
 
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
     from ctc_imaging.config import Settings
 
 SlideProcess = Callable[["SlideEntry", Path, "Settings"], dict[str, Any]]
+Work = Callable[..., Generator[Outcome]]
 _ACTOR = "ctc-imaging run"
 _log = logging.getLogger(__name__)
 
@@ -45,6 +55,8 @@ class BatchResult:
         How long this start took.
     notes : tuple of str
         What the counts and the timeline can't say.
+    rows : mapping of str to int
+        Under pseudonymisation each slide's line in the laboratory's cohort table, by slide id; else empty.
     """
 
     run: Path
@@ -52,6 +64,7 @@ class BatchResult:
     failed: dict[str, str]
     seconds: float
     notes: tuple[str, ...] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)
 
 
 def run_cohort(
@@ -66,6 +79,8 @@ def run_cohort(
     force: bool = False,
     progress: Progress | None = None,
     process: SlideProcess | None = None,
+    pseudonymise: Path | None = None,
+    scheduler: str | None = None,
 ) -> BatchResult:
     """Process every slide of a cohort into a RUN folder, count, and write the report.
 
@@ -89,6 +104,11 @@ def run_cohort(
         Told of every slide that ends.
     process : callable, optional
         What is done with one slide, by default `pipeline.process_slide`; must be importable.
+    pseudonymise : Path, optional
+        A key file: patients, samples and slides have pseudonyms in all that is written, and no path is kept.
+    scheduler : str, optional
+        Address of a Dask scheduler whose workers do the slides, or ``local`` for one with `workers` processes here;
+        see `cluster`.
 
     Returns
     -------
@@ -105,18 +125,26 @@ def run_cohort(
     start = time.monotonic()
     if workers is not None and workers < 1:
         raise ConfigError("--workers", f"{workers} workers can't work", "give at least 1")
-    inputs = load_inputs(cohort, settings, clinical, imaging, markers, schedule)
     run = RunFolder(Path(out).absolute())
+    pseudonyms = load_key(pseudonymise, run.path) if pseudonymise else None
+    inputs = load_inputs(cohort, settings, clinical, imaging, markers, schedule, pseudonyms)
     run.prepare()
-    with run.locked(), _logging_to(run.log):
+    working: AbstractContextManager[Cluster | None] = connected(scheduler, workers) if scheduler else nullcontext()
+    with inputs.scrubber.errors(inputs.rows), run.locked(), _logging_to(run, inputs) as output, working as cluster:
         if not force:
             run.check_same(inputs.identity)
+        if cluster:
+            needed = installed(inputs.settings.model, tuple(inputs.facts()["packages"]))
+            cluster.check(needed, run.slides, [entry.slide for entry in inputs.entries])
         with Ledger(run.ledger, create=True) as ledger:
             tasks = [
-                Task(entry.slide_id, process_into, (process, entry, run.partial(entry.slide_id), inputs.settings))
-                for entry in _open_run(run, inputs, ledger, force)
+                Task(entry.slide_id, process_into, (process, entry, run, inputs.settings))
+                for entry in _open_run(run, inputs, ledger, force, workers or processors())
             ]
-            _Batch(run, ledger, progress).process(tasks, workers or processors())
+            work = cluster.run_tasks if cluster else partial(run_tasks, workers=workers or processors(), log=output)
+            _Batch(run, ledger, progress, inputs.scrubber).process(tasks, work)
+            # What workers that died left behind.
+            run.discard_partial()
             states = ledger.slides()
         notes = recount(run).notes
         write_report(run.path)
@@ -128,16 +156,18 @@ def run_cohort(
         failed=failed,
         seconds=time.monotonic() - start,
         notes=notes,
+        rows=inputs.rows,
     )
 
 
-def process_into(process: SlideProcess | None, entry: SlideEntry, folder: Path, settings: Settings) -> dict[str, Any]:
+def process_into(process: SlideProcess | None, entry: SlideEntry, run: RunFolder, settings: Settings) -> dict[str, Any]:
     """Process one slide into a new folder; runs in a worker.
 
     Returns
     -------
     dict
-        `summary` as from the process, `sha256` and `fingerprint` of the scan.
+        `summary` as from the process, `folder` with the results, their hashes as `results`, and `sha256` and
+        `fingerprint` of the scan.
 
     Raises
     ------
@@ -148,42 +178,46 @@ def process_into(process: SlideProcess | None, entry: SlideEntry, folder: Path, 
         from ctc_imaging.pipeline import process_slide
 
         process = process_slide
-    folder.mkdir(parents=True)
-    before = fingerprint(entry.slide)
-    summary = process(entry, folder, settings)
-    if missing := missing_parts(folder):
-        raise RunError(entry.slide_id, f"the results lack {', '.join(missing)}", "report this as a fault")
-    sha256 = sha256_file(entry.slide)
-    if fingerprint(entry.slide) != before:
-        raise SlideError(entry.slide, "the scan changed while it was read", "run again when its copy is finished")
-    return {"summary": summary, "sha256": sha256, "fingerprint": before}
+    folder = run.new_partial(entry.slide_id)
+    try:
+        before = fingerprint(entry.slide)
+        with at_hand(entry.slide, folder / ".scan") as (scan, sha256):
+            summary = process(replace(entry, slide=scan), folder, settings)
+        if missing := missing_parts(folder):
+            raise RunError(entry.slide_id, f"the results lack {', '.join(missing)}", "report this as a fault")
+        if fingerprint(entry.slide) != before:
+            raise SlideError(entry.slide, "the scan changed while it was read", "run again when its copy is finished")
+        results = hash_parts(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return {"summary": summary, "folder": folder, "results": results, "sha256": sha256, "fingerprint": before}
 
 
-def fingerprint(slide: Path) -> str:
-    """Sum up names, sizes and times of a scan's files: while it stays the same, the scan needn't be read again."""
-    files = [slide] if slide.is_file() else sorted(path for path in slide.rglob("*") if path.is_file())
-    stats = [(path.relative_to(slide).as_posix(), path.stat()) for path in files]
-    return sha256_json([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])
-
-
-def _open_run(run: RunFolder, inputs: Inputs, ledger: Ledger, force: bool) -> list[SlideEntry]:
+def _open_run(run: RunFolder, inputs: Inputs, ledger: Ledger, force: bool, workers: int) -> list[SlideEntry]:
     """Describe the run on disk, tidy up after an earlier start, and list the slides to do."""
     ledger.set_slides([entry.slide_id for entry in inputs.entries])
     run.discard_partial()
-    if force:
-        # The ledger forgets the slides before their folders go: killed between, nothing old is trusted.
-        for slide_id in ledger.slides():
-            ledger.reset(slide_id)
-        run.discard_results()
     states = ledger.slides()
-    todo = [entry for entry in inputs.entries if not _is_done(run, states[entry.slide_id], entry)]
-    for entry in todo:
-        ledger.reset(entry.slide_id)
+    todo = [entry for entry in inputs.entries if force or not _is_done(run, states[entry.slide_id], entry)]
+    check_space(run.path, needed_bytes(_sizes(todo), workers))
+    # The ledger forgets the slides before their folders go: killed between, nothing old is trusted.
+    for slide_id in states if force else [entry.slide_id for entry in todo]:
+        ledger.reset(slide_id)
+    if force:
+        run.discard_results()
     save_tables(run, inputs)
     run.describe(inputs.identity, {**inputs.facts(), "tables": stored_hashes(run)})
     ledger.record(_ACTOR, "forced" if force else "started", " ".join(inputs.command))
     _log.info("%d slides, %d to do: %s", len(inputs.entries), len(todo), " ".join(inputs.command))
     return todo
+
+
+def _sizes(entries: list[SlideEntry]) -> Iterator[SlideSize]:
+    """Measure the slides that can be opened; the others fail later, each alone."""
+    for entry in entries:
+        with suppress(CtcImagingError, OSError), open_slide(entry.slide, entry.pixel_size_um) as slide:
+            yield SlideSize(slide.shape, slide.dtype.itemsize)
 
 
 def _is_done(run: RunFolder, state: SlideState, entry: SlideEntry) -> bool:
@@ -196,9 +230,10 @@ def _is_done(run: RunFolder, state: SlideState, entry: SlideEntry) -> bool:
     """
     if state.state != "done" or not run.is_complete(entry.slide_id):
         return False
+    connect(entry.slide)
     # The results of a scan that was moved away since still stand.
     changed = entry.slide.exists() and fingerprint(entry.slide) != state.fingerprint
-    if changed and sha256_file(entry.slide) != state.sha256:
+    if changed and scan_sha256(entry.slide) != state.sha256:
         raise RunError(entry.slide, "the scan has changed since it was processed", "use another --out, or --force")
     return True
 
@@ -206,15 +241,16 @@ def _is_done(run: RunFolder, state: SlideState, entry: SlideEntry) -> bool:
 class _Batch:
     """The slides still to do, and what becomes of each."""
 
-    def __init__(self, run: RunFolder, ledger: Ledger, progress: Progress | None) -> None:
+    def __init__(self, run: RunFolder, ledger: Ledger, progress: Progress | None, scrubber: Scrubber) -> None:
         self._run = run
+        self._scrubber = scrubber
         self._ledger = ledger
         self._progress = progress
         self._begun: dict[str, float] = {}
 
-    def process(self, tasks: list[Task], workers: int) -> None:
+    def process(self, tasks: list[Task], work: Work) -> None:
         self._tell()
-        with closing(run_tasks(tasks, workers, self._run.log, self._start)) as outcomes:
+        with closing(work(tasks, started=self._start)) as outcomes:
             for outcome in outcomes:
                 self._settle(outcome)
                 self._tell()
@@ -227,13 +263,22 @@ class _Batch:
     def _settle(self, outcome: Outcome) -> None:
         seconds = round(time.monotonic() - self._begun[outcome.key], 3)
         if outcome.failure is not None:
-            self._run.discard(outcome.key)
-            self._ledger.fail(outcome.key, outcome.failure, seconds)
-            _log.error("%s failed: %s\n%s", outcome.key, outcome.failure, outcome.details)
+            self._fail(outcome.key, outcome.failure, outcome.details, seconds)
             return
-        self._run.publish(outcome.key)
-        self._ledger.finish(outcome.key, seconds, outcome.result["sha256"], outcome.result["fingerprint"])
-        _log.info("%s done in %.1f s: %s", outcome.key, seconds, json.dumps(outcome.result["summary"], default=str))
+        result = outcome.result
+        try:
+            self._run.publish(outcome.key, result["folder"])
+        except (RunError, OSError) as error:
+            shutil.rmtree(result["folder"], ignore_errors=True)
+            self._fail(outcome.key, one_line(error), "", seconds)
+            return
+        self._ledger.finish(outcome.key, seconds, result["sha256"], result["fingerprint"], result["results"])
+        _log.info("%s done in %.1f s: %s", outcome.key, seconds, json.dumps(result["summary"], default=str))
+
+    def _fail(self, slide_id: str, failure: str, details: str, seconds: float) -> None:
+        reason = self._scrubber.cut(failure)
+        self._ledger.fail(slide_id, reason, seconds)
+        _log.error("%s failed: %s\n%s", slide_id, reason, details)
 
     def _tell(self) -> None:
         if self._progress is not None:
@@ -242,16 +287,18 @@ class _Batch:
 
 
 @contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Write what the package logs to a file, one plain line each, for the length of the block."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+def _logging_to(run: RunFolder, inputs: Inputs) -> Iterator[Path]:
+    """Write what the package logs to the run's log, one plain line each; yields where workers print to."""
+    check_pseudonyms(run, inputs.pseudonyms)
+    handler = logging.FileHandler(run.log, encoding="utf-8")
+    handler.setFormatter(ScrubbedFormatter("%(asctime)s %(levelname)s %(message)s", inputs.scrubber))
     logger = logging.getLogger("ctc_imaging")
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        yield
+        with inputs.scrubber.output(run.log) as output:
+            yield output
     except BaseException as error:
         _log.error("stopped: %s", one_line(error))
         raise

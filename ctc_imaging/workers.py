@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import multiprocessing
 import os
@@ -18,12 +19,19 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from ctc_imaging.errors import CtcImagingError
+from ctc_imaging.errors import CtcImagingError, disk_fault
 
 _LONGEST_REASON = 500
 _PATIENCE_SECONDS = 5.0
-# One thread a worker: more would only fight for the cores, and could change the order of a sum.
+# One thread a task: more would only fight for the cores, and could change the order of a sum.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+
+# M_MMAP_THRESHOLD of malloc.h: arrays from this size on get memory of their own.
+_MMAP_THRESHOLD, _LARGE_BYTES = -3, 2**20
+
+
+class WorkerLost(Exception):
+    """A process that did a part of a task died."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +75,21 @@ def run_tasks(tasks: Iterable[Task], workers: int, log: Path, started: Callable[
     Outcome
         One for each task, in the order in which they end.
     """
-    crashed = []
+    yield from with_second_try(tasks, lambda waiting: _work_off(waiting, workers, log, started))
+
+
+def with_second_try(tasks: Iterable[Task], work_off: Callable[[deque[Task]], Generator[Outcome]]) -> Generator[Outcome]:
+    """Work tasks off, and those whose process died once more at the end, each alone, so that none dies of another."""
     waiting = deque(tasks)
     by_key = {task.key: task for task in waiting}
-    for outcome in _work_off(waiting, workers, log, started):
+    crashed = []
+    for outcome in work_off(waiting):
         if outcome.crashed:
             crashed.append(outcome.key)
         else:
             yield outcome
     for key in crashed:
-        yield from _work_off(deque([by_key[key]]), 1, log, started)
+        yield from work_off(deque([by_key[key]]))
 
 
 def processors() -> int:
@@ -86,8 +99,38 @@ def processors() -> int:
 
 def one_line(error: BaseException) -> str:
     """Say in one line what an error is."""
-    text = str(error) if isinstance(error, CtcImagingError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, CtcImagingError):
+        text = str(error)
+    elif isinstance(error, OSError) and (fault := disk_fault(error)):
+        text = "; ".join(fault if error.filename is None else (f"{error.filename}: {fault[0]}", fault[1]))
+    else:
+        text = f"{type(error).__name__}: {error}"
     return " ".join(text.split())[:_LONGEST_REASON]
+
+
+def give_memory_back() -> None:
+    """Have this process return every large array to the system once it's freed, where the C library is glibc.
+
+    Left alone, glibc learns to keep them, and a long slide ends up holding twice what it uses.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
+
+
+def died(how: str) -> str:
+    """Say that a worker process died."""
+    return f"the worker process died ({how}); too little memory?"
+
+
+def attempt(task: Task) -> Outcome:
+    """Do a task here, and say what became of it."""
+    try:
+        return Outcome(task.key, result=task.function(*task.arguments))
+    except WorkerLost as lost:
+        return Outcome(task.key, failure=died(str(lost)), details=traceback.format_exc(), crashed=True)
+    except Exception as error:  # noqa: BLE001 - this is the wall between a bad slide and the others
+        return Outcome(task.key, failure=one_line(error), details=traceback.format_exc())
 
 
 def _work_off(waiting: deque[Task], workers: int, log: Path, started: Callable[[str], None]) -> Generator[Outcome]:
@@ -141,8 +184,7 @@ class _Worker:
         except (EOFError, ConnectionResetError):
             self._process.join(_PATIENCE_SECONDS)
             self.stop()
-            failure = f"the worker process died ({_exit_name(self._process.exitcode)}); too little memory?"
-            return Outcome(self.key, failure=failure, crashed=True)
+            return Outcome(self.key, failure=died(_exit_name(self._process.exitcode)), crashed=True)
         return outcome
 
     def stop(self) -> None:
@@ -165,19 +207,13 @@ def _serve(connection: Connection, log: Path) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _write_to(log)
     os.environ.update(dict.fromkeys(_THREADS, "1"))
+    give_memory_back()
     while True:
         try:
             task = connection.recv()
         except EOFError:
             return
-        connection.send(_attempt(task))
-
-
-def _attempt(task: Task) -> Outcome:
-    try:
-        return Outcome(task.key, result=task.function(*task.arguments))
-    except Exception as error:  # noqa: BLE001 - this is the wall between a bad slide and the others
-        return Outcome(task.key, failure=one_line(error), details=traceback.format_exc())
+        connection.send(attempt(task))
 
 
 def _die_with_parent() -> None:
@@ -194,4 +230,6 @@ def _write_to(log: Path) -> None:
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    # A line at a time, so that those of two workers don't run into each other.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     faulthandler.enable(sys.__stderr__ or sys.stderr)

@@ -106,7 +106,7 @@ def test_a_damaged_run_folder_is_refused_in_one_line(start, tmp_path):
     start({"S1": "a"})
     run = tmp_path / "run"
     facts = (run / "run.json").read_text()
-    for damaged in (facts[:100], "[]", "{}", facts.replace('"schema": 1', '"schema": 99')):
+    for damaged in (facts[:100], "[]", "{}", facts.replace('"schema": 2', '"schema": 99')):
         (run / "run.json").write_text(damaged)
         with pytest.raises(RunError, match=r"run\.json"):
             start()

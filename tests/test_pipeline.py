@@ -64,7 +64,7 @@ def done(simulated, tmp_path_factory):
 def test_all_of_the_contracts_files_and_columns_are_there(done):
     folder, cells, summary = done
     assert {path.name for path in folder.iterdir()} == {
-        *("cells.parquet", "labels.ome.zarr", "crops.zarr", "quality.json", "overview.png")
+        *("cells.parquet", "labels.ome.zarr", "crops.zarr", "quality.json", "overview.png", "quality.png")
     }
     assert list(cells.columns) == COLUMNS
     assert cells["at_edge"].dtype == bool

@@ -20,7 +20,14 @@ Clinical = Annotated[Path | None, typer.Option(metavar="FILE", help="One row a p
 Imaging = Annotated[Path | None, typer.Option(metavar="FILE", help="One row an imaging visit.")]
 Markers = Annotated[Path | None, typer.Option(metavar="FILE", help="One row a measurement, for example AFP.")]
 Schedule = Annotated[Path | None, typer.Option(metavar="FILE", help="Planned visits as YAML.")]
+Scheduler = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler, such as tcp://10.0.0.1:8786, or local.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Compute everything anew, also with other settings.")]
+Pseudonymise = Annotated[
+    Path | None,
+    typer.Option(metavar="KEYFILE", help="Replace patient ids in all that is written; the secret, made if not there."),
+]
 DemoOut = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the demo; one started before goes on.")]
 DemoSeed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
 
@@ -45,6 +52,8 @@ def run(
     seed: options.Seed = None,
     config: options.Config = None,
     workers: options.Workers = None,
+    scheduler: Scheduler = None,
+    pseudonymise: Pseudonymise = None,
     force: Force = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -54,11 +63,17 @@ def run(
     """
     from ctc_imaging.batch import run_cohort
     from ctc_imaging.config import load_settings
+    from ctc_imaging.inputs import ensure_key
     from ctc_imaging.progress import show_progress
 
     settings = load_settings(config, panel=panel, model=model, seed=seed)
+    if pseudonymise is not None and ensure_key(pseudonymise, out):
+        note(f"{pseudonymise} is a new key: keep it safe, apart from {out}; without it no patient is found again")
+    tables = (clinical, imaging, markers, schedule)
     with show_progress(sys.stderr) as progress:
-        batch = run_cohort(cohort, out, settings, clinical, imaging, markers, schedule, workers, force, progress)
+        batch = run_cohort(
+            cohort, out, settings, *tables, workers, force, progress, pseudonymise=pseudonymise, scheduler=scheduler
+        )
     _finish(batch, as_json)
 
 
@@ -117,12 +132,14 @@ def _finish(batch: BatchResult, as_json: bool) -> None:
     for line in batch.notes:
         note(line)
     for slide_id, reason in batch.failed.items():
-        note(f"slide {slide_id} failed: {reason}")
+        row = f" (row {batch.rows[slide_id]} of the cohort table)" if slide_id in batch.rows else ""
+        note(f"slide {slide_id}{row} failed: {reason}")
     page = batch.run / "report.html"
     facts = {
         "run": batch.run,
         "done": len(batch.done),
         "failed": batch.failed,
+        "rows": {slide_id: batch.rows[slide_id] for slide_id in batch.failed if slide_id in batch.rows},
         "seconds": round(batch.seconds, 1),
         "report": page,
     }

@@ -1,0 +1,226 @@
+"""Intake: a scan's bytes hashed and every chunk decoded once, into a flat working copy that all later steps read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctc_imaging.errors import CtcImagingError, SlideError
+from ctc_imaging.exposure import Exposure
+from ctc_imaging.files import sha256_file, sha256_json, write_json
+from ctc_imaging.readers import Source
+from ctc_imaging.readers.remote import connect, is_remote, stage, stamp
+from ctc_imaging.readers.tiff_planes import RawPlane
+from ctc_imaging.slide import Slide, open_slide
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_INDEX = "index.json"
+# Squares of the working copy needn't be kept: reading one again costs no decoding.
+_CACHE_BYTES = 16 * 2**20
+_BLOCK_BYTES = 2**20
+
+
+def scan_files(scan: Path) -> tuple[Path, ...]:
+    """Return every file whose bytes make up a scan, or all there is where it can't be read as a slide."""
+    connect(scan)
+    try:
+        with open_slide(scan) as slide:
+            return slide.files
+    except SlideError:
+        return (scan,) if not scan.is_dir() else tuple(sorted(path for path in scan.rglob("*") if path.is_file()))
+
+
+def fingerprint(scan: Path) -> str:
+    """Sum up names, sizes and times of a scan's files: while it stays the same, the scan needn't be read again."""
+    return sha256_json([[name, *stamp(path)] for name, path in _named(scan, scan_files(scan))])
+
+
+def scan_sha256(scan: Path) -> str:
+    """SHA-256 of a scan's bytes as hex: of its file, or of its files' names and bytes in the order of the names."""
+    files = scan_files(scan)
+    if files == (scan,):
+        return sha256_file(scan)
+    digest = hashlib.sha256()
+    for name, path in _named(scan, files):
+        digest.update(name.encode())
+        with path.open("rb") as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def at_hand(scan: Path, folder: Path) -> Iterator[tuple[Path, str]]:
+    """Have a scan on a local disk for the length of a block: a remote one is copied, each of its bytes read once.
+
+    Parameters
+    ----------
+    scan : Path
+    folder : Path
+        To be made for the copy, and removed again.
+
+    Yields
+    ------
+    Path, str
+        Where the scan lies, and its SHA-256 as `scan_sha256` gives it.
+
+    Raises
+    ------
+    SlideError
+        If it can't be read. Errors of the block name the scan, not its copy.
+    """
+    if not is_remote(scan):
+        yield scan, scan_sha256(scan)
+        return
+    folder.mkdir()
+    copy, sha256 = stage(scan, scan_files(scan), folder)
+    try:
+        yield copy, sha256
+    except CtcImagingError as error:
+        raise type(error)(error.where.replace(str(copy), str(scan)), error.fault, error.remedy) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def take_in(scan: Slide, channels: Mapping[str, int], folder: Path) -> dict[str, Exposure]:
+    """Decode every chunk of a scan once, and lay the wanted channels into a folder as flat files.
+
+    Parameters
+    ----------
+    scan : Slide
+        Its channels that aren't wanted are decoded too: a damaged scan is refused whole.
+    channels : mapping of str to int
+        Short names to the scan's channels; the working copy has them in this order.
+    folder : Path
+        To be made; see `open_copy`.
+
+    Returns
+    -------
+    dict of str to Exposure
+        By short name.
+
+    Raises
+    ------
+    SlideError
+        If a chunk is missing, damaged, or holds values that aren't finite.
+    """
+    folder.mkdir()
+    _, height, width = scan.shape
+    ranges: dict[int, Exposure] = {}
+    with ExitStack() as stack:
+        files = {
+            channel: stack.enter_context((folder / short).open("wb", buffering=0))
+            for short, channel in channels.items()
+        }
+        for channel, y0, x0, chunk in _chunks(scan):
+            if channel in files:
+                _put(files[channel].fileno(), chunk, (y0 * width + x0) * chunk.itemsize, width * chunk.itemsize)
+                ranges[channel] = _widened(ranges.get(channel), chunk)
+    facts = {
+        "reader": scan.reader,
+        "shape": [height, width],
+        "dtype": scan.dtype.name,
+        "pixel_size_um": scan.pixel_size_um,
+        "channels": list(channels),
+    }
+    write_json(folder / _INDEX, facts)
+    return {short: ranges[channel] for short, channel in channels.items()}
+
+
+class WorkingCopy(Slide):
+    """A slide that is pickled as the place where it lies: whoever unpickles it opens the files anew."""
+
+    def __reduce__(self) -> tuple[Callable[[Path, Path], Slide], tuple[Path, Path]]:
+        return open_copy, (self.files[0].parent, self.path)
+
+
+def open_copy(folder: Path, scan: Path) -> Slide:
+    """Open a working copy made by `take_in` as a slide, its channels named by the panel's short names, in its order.
+
+    Parameters
+    ----------
+    folder : Path
+    scan : Path
+        What it is a copy of, for messages; the copy itself doesn't tell, as paths may name patients.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    facts: dict[str, Any] = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+    dtype, shape = np.dtype(facts["dtype"]), (facts["shape"][0], facts["shape"][1])
+    files = [(folder / short).open("rb") for short in facts["channels"]]
+    planes = tuple(RawPlane(folder, file, 0, shape, dtype, 1, 0) for file in files)
+
+    def close() -> None:
+        for file in files:
+            file.close()
+
+    source = Source(
+        reader=facts["reader"],
+        planes=planes,
+        channel_names=tuple(facts["channels"]),
+        pixel_size_um=facts["pixel_size_um"],
+        warnings=(),
+        close=close,
+        files=tuple(folder / short for short in facts["channels"]),
+    )
+    return WorkingCopy(scan, source, facts["pixel_size_um"], cache_bytes=_CACHE_BYTES)
+
+
+def _chunks(scan: Slide) -> Iterator[tuple[int, int, int, NDArray]]:
+    """Yield (channel, y0, x0, pixels) of every chunk, all channels of a place together: they may share its bytes."""
+    _, height, width = scan.shape
+    grids: dict[tuple[int, int], list[int]] = {}
+    for channel, shape in enumerate(scan.chunk_shapes_px):
+        grids.setdefault(shape, []).append(channel)
+    for (high, wide), together in grids.items():
+        for y0, x0 in product(range(0, height, high), range(0, width, wide)):
+            for channel in together:
+                pixels = scan.read([channel], y0, min(y0 + high, height), x0, min(x0 + wide, width))
+                yield channel, y0, x0, pixels[0]
+
+
+def _put(file: int, chunk: NDArray, offset: int, row_bytes: int) -> None:
+    """Write a chunk's rows to their places in a flat plane."""
+    if chunk.shape[1] * chunk.itemsize == row_bytes:
+        _write(file, np.ascontiguousarray(chunk).reshape(-1).view(np.uint8), offset)
+        return
+    for y, row in enumerate(chunk.view(np.uint8)):
+        _write(file, row, offset + y * row_bytes)
+
+
+def _write(file: int, data: NDArray[np.uint8], offset: int) -> None:
+    """Write all bytes: on a disk that is nearly full the system may take only some, and says so at the next try."""
+    done = 0
+    while done < data.size:
+        done += os.pwrite(file, data.data[done:], offset + done)
+
+
+def _widened(known: Exposure | None, chunk: NDArray) -> Exposure:
+    low, high = float(chunk.min()), float(chunk.max())
+    known = known or Exposure(low, high, 0, 0)
+    top = max(known.maximum, high)
+    at_top = int(np.count_nonzero(chunk == chunk.dtype.type(top))) if high == top else 0
+    before = known.at_maximum if known.maximum == top else 0
+    return Exposure(min(known.minimum, low), top, before + at_top, known.pixels + chunk.size)
+
+
+def _named(scan: Path, files: tuple[Path, ...]) -> Iterator[tuple[str, Path]]:
+    """Name files relative to the scan's folder, so that a scan moved whole stays the same."""
+    folder = scan.parent if scan in files else scan
+    for path in files:
+        yield path.relative_to(folder).as_posix() if path != scan else "", path
+

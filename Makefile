@@ -14,7 +14,7 @@ CREATE = test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt
 endif
 
-.PHONY: demo test lint wheel-test benchmark clean
+.PHONY: demo test lint wheel-test benchmark soak fuzz clean
 
 demo: $(VENV)/.base
 	$(BIN)/ctc-imaging demo --out $(OUT)
@@ -39,6 +39,20 @@ wheel-test: $(VENV)/.all
 benchmark: $(VENV)/.all
 	$(BIN)/python benchmarks/accuracy.py
 
+# An hour or more on two quiet cores: 50 kills, each call of a batch failing once, some of the real pipeline's too.
+SOAK_LOG ?= soak.log
+soak: $(VENV)/.all
+	@echo "the log is $(SOAK_LOG)"; : > $(SOAK_LOG); status=0; \
+	for proof in "kills.py --kills 50" faults.py "faults.py --real --points 25"; do \
+	  $(BIN)/python tests/robustness/$$proof >> $(SOAK_LOG) 2>&1 || status=1; \
+	done; grep -E '^(kills|faults)' $(SOAK_LOG); exit $$status
+
+# Findings, if any, are kept with the input that shows them.
+FUZZ_CASES ?= 20000
+SEED ?= 0
+fuzz: $(VENV)/.all
+	$(BIN)/python tests/robustness/fuzz.py --count $(FUZZ_CASES) --seed $(SEED) --keep fuzz-findings
+
 $(VENV)/.base: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "ctc-imaging needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
 	$(CREATE)
@@ -46,7 +60,7 @@ $(VENV)/.base: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.all: $(VENV)/.base
-	$(INSTALL) --editable '.[review,train,test,dev]'
+	$(INSTALL) --editable '.[review,train,formats,cluster,test,dev]'
 	@touch $@
 
 clean:

@@ -17,7 +17,7 @@ from ctc_imaging.cluster import Cluster, connected, installed
 from ctc_imaging.disk import SlideSize, check_space, needed_bytes
 from ctc_imaging.errors import ConfigError, CtcImagingError, RunError, SlideError
 from ctc_imaging.inputs import Inputs, check_pseudonyms, load_inputs, save_tables, stored_hashes
-from ctc_imaging.intake import at_hand, fingerprint, scan_sha256
+from ctc_imaging.intake import at_hand, fingerprint, scan_files, scan_sha256
 from ctc_imaging.progress import Progress, Tally
 from ctc_imaging.pseudonyms import load_key
 from ctc_imaging.readers.remote import connect
@@ -180,12 +180,13 @@ def process_into(process: SlideProcess | None, entry: SlideEntry, run: RunFolder
         process = process_slide
     folder = run.new_partial(entry.slide_id)
     try:
-        before = fingerprint(entry.slide)
-        with at_hand(entry.slide, folder / ".scan") as (scan, sha256):
+        files = scan_files(entry.slide)
+        before = fingerprint(entry.slide, files)
+        with at_hand(entry.slide, files, folder / ".scan") as (scan, sha256):
             summary = process(replace(entry, slide=scan), folder, settings)
         if missing := missing_parts(folder):
             raise RunError(entry.slide_id, f"the results lack {', '.join(missing)}", "report this as a fault")
-        if fingerprint(entry.slide) != before:
+        if fingerprint(entry.slide, files) != before:
             raise SlideError(entry.slide, "the scan changed while it was read", "run again when its copy is finished")
         results = hash_parts(folder)
     except BaseException:
@@ -278,7 +279,7 @@ class _Batch:
     def _fail(self, slide_id: str, failure: str, details: str, seconds: float) -> None:
         reason = self._scrubber.cut(failure)
         self._ledger.fail(slide_id, reason, seconds)
-        _log.error("%s failed: %s\n%s", slide_id, reason, details)
+        _log.error("%s failed: %s%s", slide_id, reason, f"\n{details}" if details else "")
 
     def _tell(self) -> None:
         if self._progress is not None:

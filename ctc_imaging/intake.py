@@ -32,23 +32,38 @@ _BLOCK_BYTES = 2**20
 
 
 def scan_files(scan: Path) -> tuple[Path, ...]:
-    """Return every file whose bytes make up a scan, or all there is where it can't be read as a slide."""
+    """Return every file whose bytes make up a scan, or all there is where it can't be read as a slide.
+
+    Raises
+    ------
+    SlideError
+        If there is nothing.
+    """
     connect(scan)
     try:
         with open_slide(scan) as slide:
             return slide.files
     except SlideError:
+        if not scan.exists():
+            raise
         return (scan,) if not scan.is_dir() else tuple(sorted(path for path in scan.rglob("*") if path.is_file()))
 
 
-def fingerprint(scan: Path) -> str:
-    """Sum up names, sizes and times of a scan's files: while it stays the same, the scan needn't be read again."""
-    return sha256_json([[name, *stamp(path)] for name, path in _named(scan, scan_files(scan))])
+def fingerprint(scan: Path, files: tuple[Path, ...] | None = None) -> str:
+    """Sum up names, sizes and times of a scan's files: while it stays the same, the scan needn't be read again.
+
+    Parameters
+    ----------
+    scan : Path
+    files : tuple of Path, optional
+        As from `scan_files`, for those who know them already.
+    """
+    return sha256_json([[name, *stamp(path)] for name, path in _named(scan, files or scan_files(scan))])
 
 
-def scan_sha256(scan: Path) -> str:
+def scan_sha256(scan: Path, files: tuple[Path, ...] | None = None) -> str:
     """SHA-256 of a scan's bytes as hex: of its file, or of its files' names and bytes in the order of the names."""
-    files = scan_files(scan)
+    files = files or scan_files(scan)
     if files == (scan,):
         return sha256_file(scan)
     digest = hashlib.sha256()
@@ -61,12 +76,14 @@ def scan_sha256(scan: Path) -> str:
 
 
 @contextmanager
-def at_hand(scan: Path, folder: Path) -> Iterator[tuple[Path, str]]:
+def at_hand(scan: Path, files: tuple[Path, ...], folder: Path) -> Iterator[tuple[Path, str]]:
     """Have a scan on a local disk for the length of a block: a remote one is copied, each of its bytes read once.
 
     Parameters
     ----------
     scan : Path
+    files : tuple of Path
+        As from `scan_files`.
     folder : Path
         To be made for the copy, and removed again.
 
@@ -81,10 +98,10 @@ def at_hand(scan: Path, folder: Path) -> Iterator[tuple[Path, str]]:
         If it can't be read. Errors of the block name the scan, not its copy.
     """
     if not is_remote(scan):
-        yield scan, scan_sha256(scan)
+        yield scan, scan_sha256(scan, files)
         return
     folder.mkdir()
-    copy, sha256 = stage(scan, scan_files(scan), folder)
+    copy, sha256 = stage(scan, files, folder)
     try:
         yield copy, sha256
     except CtcImagingError as error:
@@ -145,7 +162,7 @@ class WorkingCopy(Slide):
         return open_copy, (self.files[0].parent, self.path)
 
 
-def open_copy(folder: Path, scan: Path) -> Slide:
+def open_copy(folder: Path, scan: Path, warnings: tuple[str, ...] = ()) -> Slide:
     """Open a working copy made by `take_in` as a slide, its channels named by the panel's short names, in its order.
 
     Parameters
@@ -153,6 +170,8 @@ def open_copy(folder: Path, scan: Path) -> Slide:
     folder : Path
     scan : Path
         What it is a copy of, for messages; the copy itself doesn't tell, as paths may name patients.
+    warnings : tuple of str
+        Those of the scan.
 
     Raises
     ------
@@ -173,7 +192,7 @@ def open_copy(folder: Path, scan: Path) -> Slide:
         planes=planes,
         channel_names=tuple(facts["channels"]),
         pixel_size_um=facts["pixel_size_um"],
-        warnings=(),
+        warnings=warnings,
         close=close,
         files=tuple(folder / short for short in facts["channels"]),
     )
@@ -223,4 +242,3 @@ def _named(scan: Path, files: tuple[Path, ...]) -> Iterator[tuple[str, Path]]:
     folder = scan.parent if scan in files else scan
     for path in files:
         yield path.relative_to(folder).as_posix() if path != scan else "", path
-

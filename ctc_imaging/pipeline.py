@@ -59,7 +59,8 @@ def process_slide(entry: SlideEntry, folder: Path, settings: Settings) -> dict[s
             raise SlideError(scan.path, "its pixel size isn't known", "give it in the cohort's column pixel_size_um")
         channels = panel.assign(scan.channel_names, entry.slide)
         check_exposure(scan.path, channels, take_in(scan, channels, copy), scan.dtype)
-    with open_copy(copy, entry.slide) as slide:
+        warnings = scan.warnings
+    with open_copy(copy, entry.slide, warnings) as slide:
         summary = _process(slide, panel, entry, folder, settings)
     shutil.rmtree(copy)
     return summary
@@ -73,7 +74,7 @@ def _process(slide: Slide, panel: Panel, entry: SlideEntry, folder: Path, settin
     background = measure_background(slide, channels)
     classifier = _classifier(settings.model)
     cells = find_and_call_cells(slide, channels, panel, background, classifier, folder, settings.tile_px)
-    quality = quality.without(cells.attrs["unresolved_fraction"])
+    quality = quality.without(cells.attrs["unresolved_fraction"]).noting(slide.warnings)
     cells["assessed"] = quality.contains(cells["y_px"].to_numpy(), cells["x_px"].to_numpy())
     write_parquet(folder / "cells.parquet", _in_order(cells, panel))
     write_crops(folder / "crops.zarr", slide, channels, panel, cells, background, entry.slide_id)

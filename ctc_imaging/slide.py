@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,8 +50,6 @@ class Slide:
         As in the file; None where it gives none.
     chunk_shapes_px : tuple of tuple of int
         Height and width of each channel's chunks.
-    warnings : tuple of str
-        What the reader found odd but readable.
     files : tuple of Path
         All files whose bytes make up the slide, sorted.
     chunks_read : int
@@ -66,13 +65,17 @@ class Slide:
         self.pixel_size_um = pixel_size_um
         self.channel_names = source.channel_names
         self.chunk_shapes_px = tuple(plane.chunk_shape_px for plane in planes)
-        self.warnings = source.warnings
         self.files = source.files
         self.chunks_read = 0
         self._source = source
         self._cache: OrderedDict[tuple[int, int, int], NDArray] = OrderedDict()
         self._cached_bytes = 0
         self._cache_bytes = cache_bytes
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What the reader found odd but readable; the first time it's asked for, some readers look at pixels."""
+        return (*self._source.warnings, *self._source.look())
 
     @property
     def chunk_shape_px(self) -> tuple[int, int]:

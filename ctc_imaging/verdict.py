@@ -128,6 +128,10 @@ class Quality:
         inside = (rows >= 0) & (rows < high) & (columns >= 0) & (columns < wide)
         return inside & self.blocks_ok[rows.clip(0, high - 1), columns.clip(0, wide - 1)]
 
+    def noting(self, remarks: tuple[str, ...]) -> Quality:
+        """Add remarks that change nothing of the verdict."""
+        return replace(self, reasons=(*self.reasons, *remarks))
+
     def without(self, unresolved_fraction: float) -> Quality:
         """Take off the share of the slide in which cells can't be told apart.
 

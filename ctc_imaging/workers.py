@@ -129,6 +129,9 @@ def attempt(task: Task) -> Outcome:
         return Outcome(task.key, result=task.function(*task.arguments))
     except WorkerLost as lost:
         return Outcome(task.key, failure=died(str(lost)), details=traceback.format_exc(), crashed=True)
+    except CtcImagingError as error:
+        # It says all there is to say: where in the program it was found is of no use to anybody.
+        return Outcome(task.key, failure=one_line(error))
     except Exception as error:  # noqa: BLE001 - this is the wall between a bad slide and the others
         return Outcome(task.key, failure=one_line(error), details=traceback.format_exc())
 

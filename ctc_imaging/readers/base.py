@@ -43,7 +43,8 @@ class Source:
 
     `pixel_size_um` and single `channel_names` are None where the file doesn't tell; `warnings` are
     sentences for the person who inspects the slide, free of what names a patient. `files` are all those
-    whose bytes make up the slide, sorted: their hashes are the slide's.
+    whose bytes make up the slide, sorted: their hashes are the slide's. `look` takes some pixels for more
+    warnings, when somebody asks.
     """
 
     reader: str
@@ -53,6 +54,7 @@ class Source:
     warnings: tuple[str, ...]
     close: Callable[[], None]
     files: tuple[Path, ...]
+    look: Callable[[], tuple[str, ...]] = tuple
 
 
 class Reader(Protocol):

@@ -46,7 +46,7 @@ class FramesReader:
         return first is not None and last is not None and _are_apart(first, last)
 
     def open(self, path: Path) -> Source:
-        """Open a folder of fields as one slide, looking into every file but not at the pixels, save some overlaps.
+        """Open a folder of fields as one slide, looking into every file but not at the pixels.
 
         Raises
         ------
@@ -64,20 +64,16 @@ class FramesReader:
             mosaic.forget()
             files.close()
 
-        try:
-            overlaps = overlap_warnings(mosaic, files.kind.channels)
-        except SlideError:
-            close()
-            raise
         described = (path / FILE_NAME,) if (path / FILE_NAME).exists() else ()
         return Source(
             reader=self.name,
             planes=tuple(MosaicPlane(mosaic, channel) for channel in range(files.kind.channels)),
             channel_names=_channel_names(layout, found, files.kind),
             pixel_size_um=pixel_size_um,
-            warnings=(*files.kind.warnings, *found.warnings, *_gap_warnings(mosaic), *overlaps),
+            warnings=(*files.kind.warnings, *found.warnings, *_gap_warnings(mosaic)),
             close=close,
             files=tuple(sorted({*described, *found.others, *(file for field in found.files for file in field)})),
+            look=lambda: overlap_warnings(mosaic, files.kind.channels),
         )
 
 

@@ -199,6 +199,7 @@ def _open_run(run: RunFolder, inputs: Inputs, ledger: Ledger, force: bool, worke
     """Describe the run on disk, tidy up after an earlier start, and list the slides to do."""
     ledger.set_slides([entry.slide_id for entry in inputs.entries])
     run.discard_partial()
+    run.discard_temporary()
     states = ledger.slides()
     todo = [entry for entry in inputs.entries if force or not _is_done(run, states[entry.slide_id], entry)]
     check_space(run.path, needed_bytes(_sizes(todo), workers))
@@ -287,11 +288,23 @@ class _Batch:
             self._progress(Tally(len(states), states.count("done"), states.count("failed")))
 
 
+class _LogFile(logging.FileHandler):
+    """The run's log: on a full disk its lines are lost, and nothing else is."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing: what the batch itself can't write it reports."""
+
+    def close(self) -> None:
+        """Close the file, if it can be."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def _logging_to(run: RunFolder, inputs: Inputs) -> Iterator[Path]:
     """Write what the package logs to the run's log, one plain line each; yields where workers print to."""
     check_pseudonyms(run, inputs.pseudonyms)
-    handler = logging.FileHandler(run.log, encoding="utf-8")
+    handler = _LogFile(run.log, encoding="utf-8")
     handler.setFormatter(ScrubbedFormatter("%(asctime)s %(levelname)s %(message)s", inputs.scrubber))
     logger = logging.getLogger("ctc_imaging")
     level = logger.level

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import yaml
 
 from ctc_imaging.errors import ConfigError, TableError
 from ctc_imaging.tables import Row, Table, check_unique, read_table
+from ctc_imaging.yaml_text import parse_yaml
 
 if TYPE_CHECKING:
     from datetime import date
@@ -180,13 +181,14 @@ def load_schedule(path: Path) -> Schedule:
     path = Path(path)
     remedy = "write a list of visits like {name: 1 month, day: 30, window_days: [7, 14]}"
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-        listed = raw["visits"] if isinstance(raw, Mapping) else raw
-        visits = sorted((_visit(item) for item in listed), key=lambda visit: visit.day)
+        raw = parse_yaml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(path, f"can't be read ({error.strerror})", "check the path") from error
-    except yaml.YAMLError as error:
+    except ValueError as error:
         raise ConfigError(path, "not YAML", remedy) from error
+    try:
+        listed = raw["visits"] if isinstance(raw, Mapping) else raw
+        visits = sorted((_visit(item) for item in listed), key=lambda visit: visit.day)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(path, f"the schedule is malformed ({error!r})", remedy) from error
     for before, after in pairwise(visits):
@@ -202,9 +204,9 @@ def _visit(item: Mapping[str, Any]) -> Visit:
     early, late = item["window_days"]
     numbers = (item["day"], early, late)
     if any(not isinstance(number, int) or isinstance(number, bool) for number in numbers):
-        raise TypeError(f"days must be whole numbers: {numbers}")
+        raise TypeError(f"days must be whole numbers: {reprlib.repr(numbers)}")
     if late < 0:
-        raise ValueError(f"a window ends before its visit: {item['window_days']}")
+        raise ValueError(f"a window ends before its visit: {reprlib.repr(item['window_days'])}")
     return Visit(str(item["name"]), item["day"], abs(early), late)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ctc_imaging.clinical import Schedule, Visit, load_clinical, load_imaging, load_markers, load_schedule
 from ctc_imaging.errors import SlideError, TableError
+from ctc_imaging.readers.base import MAX_PIXEL_SIZE_UM, MIN_PIXEL_SIZE_UM, is_plausible_pixel_size
 from ctc_imaging.readers.remote import base_name, is_remote, is_url, to_path
 from ctc_imaging.tables import Row, Table, check_unique, nearest, read_table
 
@@ -133,7 +134,7 @@ def _slide_entry(row: Row) -> SlideEntry:
         batch=batch,
         site=row.text("site"),
         panel=row.text("panel"),
-        pixel_size_um=row.positive("pixel_size_um"),
+        pixel_size_um=_pixel_size_um(row),
     )
 
 
@@ -152,6 +153,14 @@ def _slide_path(row: Row) -> Path:
 def _identity(slide: Path) -> str:
     """Spell a path in the one way that tells whether two rows mean the same slide."""
     return str(slide) if is_remote(slide) else os.path.normcase(slide.absolute())
+
+
+def _pixel_size_um(row: Row) -> float | None:
+    size_um = row.positive("pixel_size_um")
+    if size_um is not None and not is_plausible_pixel_size(size_um):
+        remedy = f"give micrometres a pixel, between {MIN_PIXEL_SIZE_UM:g} and {MAX_PIXEL_SIZE_UM:g}"
+        raise row.error("pixel_size_um", f"{size_um:g} µm isn't that of a cell scan", remedy)
+    return size_um
 
 
 def _safe_slide_id(row: Row) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ctc_imaging.errors import ConfigError
 from ctc_imaging.files import sha256_json
 from ctc_imaging.tables import nearest
+from ctc_imaging.yaml_text import parse_yaml
 
 # The smallest value with a meaning. A tile must hold several of the largest cells.
 _LOWEST = {"seed": 0, "tile_px": 256, "landmark_day": 0, "horizon_days": 1}
@@ -74,10 +74,10 @@ def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        raw = parse_yaml(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigError(path, "no such file", "check the path given to --config") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(path, f"not YAML ({error})", "write lines like 'seed: 1'") from error
     except OSError as error:
         raise ConfigError(path, f"can't be read ({error.strerror})", "check the path and its permissions") from error
@@ -101,9 +101,9 @@ def _check(values: Mapping[str, Any], where: str | Path) -> None:
             remedy = f"did you mean {guess}?" if guess else f"known settings are {', '.join(kinds)}"
             raise ConfigError(f"{where}, {name}", "the setting isn't known", remedy)
         if kinds[name] == "str" and not (isinstance(value, str) and value):
-            raise ConfigError(f"{where}, {name}", f"{value!r} isn't a name", "write a name or a path")
+            raise ConfigError(f"{where}, {name}", f"{reprlib.repr(value)} isn't a name", "write a name or a path")
         if kinds[name] == "int" and (not isinstance(value, int) or isinstance(value, bool)):
-            raise ConfigError(f"{where}, {name}", f"{value!r} isn't a whole number", "write digits only")
+            raise ConfigError(f"{where}, {name}", f"{reprlib.repr(value)} isn't a whole number", "write digits only")
         if name in _LOWEST and value < _LOWEST[name]:
             raise ConfigError(f"{where}, {name}", f"{value} is too small", f"use at least {_LOWEST[name]}")
     landmark_day, horizon_days = values.get("landmark_day"), values.get("horizon_days")

@@ -16,6 +16,9 @@ _DISK_FAULTS = {
 }
 
 
+_LONGEST_FAULT = 400
+
+
 class CtcImagingError(Exception):
     """Base of all errors that are the input's fault, not the program's.
 
@@ -30,6 +33,8 @@ class CtcImagingError(Exception):
     """
 
     def __init__(self, where: str | Path, fault: str, remedy: str) -> None:
+        # What is wrong may quote the input, which may be of any length.
+        fault = fault if len(fault) <= _LONGEST_FAULT else f"{fault[:_LONGEST_FAULT]}..."
         super().__init__(str(where), fault, remedy)
         self.where = str(where)
         self.fault = fault

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+TEMPORARY = ".writing-"
+"""How the names of files begin that aren't whole yet, or never will be."""
+
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
@@ -37,7 +40,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{TEMPORARY}{target.stem}-", suffix=target.suffix)
     os.close(handle)
     temporary = Path(name)
     try:

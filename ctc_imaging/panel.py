@@ -10,10 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ctc_imaging.errors import PanelError
 from ctc_imaging.files import sha256_json
+from ctc_imaging.yaml_text import parse_yaml
 
 
 class Role(StrEnum):
@@ -176,12 +175,11 @@ def parse_panel(text: str, where: str | Path) -> Panel:
         If a key is missing, unknown or has a value without meaning.
     """
     try:
-        raw = yaml.safe_load(text)
+        raw = parse_yaml(text)
+    except ValueError as error:
+        raise PanelError(where, f"not YAML ({error})", "compare it with docs/panels.md") from error
+    try:
         panel = _build(raw)
-    except yaml.YAMLError as error:
-        raise PanelError(
-            where, f"not YAML ({' '.join(str(error).split())})", "compare it with docs/panels.md"
-        ) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PanelError(where, f"panel is malformed ({error!r})", "compare it with docs/panels.md") from error
     _check(panel, where)

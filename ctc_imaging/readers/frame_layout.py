@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from ctc_imaging.errors import SlideError
 from ctc_imaging.readers.base import MAX_PIXEL_SIZE_UM, MIN_PIXEL_SIZE_UM, is_plausible_pixel_size
 from ctc_imaging.readers.frame_pattern import FramePattern, check_inside, parse_pattern
 from ctc_imaging.readers.frame_words import unknown
+from ctc_imaging.yaml_text import parse_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -141,9 +140,8 @@ def _shipped(name: Any, where: str) -> str:
 
 def _mapping(text: str, where: str) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(text)
-    # Dates and nested brackets that can't be are no YAMLErrors.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raw = parse_yaml(text)
+    except ValueError as error:
         raise SlideError(where, f"not YAML ({error!s:.160})", "write lines like 'pixel_size_um: 0.5'") from error
     return dict(_as_mapping(raw, where))
 

@@ -143,6 +143,9 @@ def _planes(path: Path, series: Any, files: list[Any]) -> tuple[RawPlane | Encod
             raise SlideError(path, f"only {found} of its {count // (separate * samples)} planes are there", _AGAIN)
         planes = [plane for page in pages for plane in _page_planes(path, page, files)]
     for plane in planes:
+        if (plane.shape, plane.dtype) != (planes[0].shape, planes[0].dtype):
+            kinds = " and ".join(f"{one.shape} {one.dtype}" for one in (planes[0], plane))
+            raise SlideError(path, f"its channels differ: {kinds}", "export all channels alike")
         _check_extents(path, plane)
     return tuple(planes)
 

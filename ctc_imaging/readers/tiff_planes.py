@@ -140,7 +140,7 @@ class EncodedPlane:
             raise self._undecodable(row, column, type(error).__name__) from error
         high, wide = self.chunk_shape_px
         height, width = min(high, self.shape[0] - row * high), min(wide, self.shape[1] - column * wide)
-        if decoded is None or decoded.shape[1] < height or decoded.shape[2] < width:
+        if decoded is None or decoded.shape[1] < height or decoded.shape[2] < width or decoded.shape[3] <= self.sample:
             raise self._undecodable(row, column, "too few pixels")
         return as_read(decoded[0, :height, :width, self.sample], self.dtype)
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 from ctc_imaging.config import Settings
 from ctc_imaging.disk import check_writable, disk_errors
 from ctc_imaging.errors import RunError, VersionError
-from ctc_imaging.files import sha256_json, sync_folder, sync_tree, write_json
+from ctc_imaging.files import TEMPORARY, sha256_json, sync_folder, sync_tree, write_json
 from ctc_imaging.panel import Panel, parse_panel
 from ctc_imaging.store.lock import locked
 
@@ -161,7 +161,9 @@ class RunFolder:
         """
         with disk_errors(self.path):
             inside = self.path.iterdir() if self.path.is_dir() else ()
-            strange = sorted(entry.name for entry in inside if entry.name not in _OWN)
+            strange = sorted(
+                entry.name for entry in inside if entry.name not in _OWN and not entry.name.startswith(TEMPORARY)
+            )
         if strange and not self.description.is_file():
             raise RunError(self.path, f"not a run, and not empty ({strange[0]})", "give --out a new folder")
         check_writable(self.slides)
@@ -243,9 +245,14 @@ class RunFolder:
             path.unlink(missing_ok=True)
 
     def discard_partial(self) -> None:
-        """Remove all that a killed run left unfinished."""
+        """Remove the results that a killed run left unfinished."""
         for folder in self.partials():
             shutil.rmtree(folder, ignore_errors=True)
+
+    def discard_temporary(self) -> None:
+        """Remove the files that a killed run left half written."""
+        for path in (*self.path.glob(f"{TEMPORARY}*"), *self.path.glob(f"tables/{TEMPORARY}*")):
+            path.unlink(missing_ok=True)
 
     def partials(self, slide_id: str | None = None) -> list[Path]:
         """List the folders with unfinished results, of one slide or of all."""

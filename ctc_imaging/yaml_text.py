@@ -6,7 +6,6 @@ from typing import Any
 
 import yaml
 
-
 # For values like !!int x or 2024-02-30, and for deep nesting, PyYAML lets through what Python raises.
 _OF_VALUES = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
@@ -39,14 +38,5 @@ def parse_yaml(text: str) -> Any:
     """
     try:
         return yaml.load(text, _Loader)
-    # For values like !!int x or 2024-02-30 PyYAML lets through what Python raises.
-    except (
-        yaml.YAMLError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except (yaml.YAMLError, *_OF_VALUES) as error:
         raise ValueError(" ".join(str(error).split())[:300] or type(error).__name__) from error

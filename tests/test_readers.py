@@ -221,6 +221,12 @@ def test_folders_of_unlike_scales_are_refused(tmp_path):
     refusal(tmp_path, "0.5 and 0.52 µm a pixel")
 
 
+def test_a_folder_of_fields_that_nobody_described_is_refused(tmp_path):
+    for index in range(65):
+        write(tmp_path / f"field{index:03}.tif", IMAGE[0, :8, :8])
+    refusal(tmp_path, "65 TIFF files are more than a scan has channels; .* frames.yaml")
+
+
 def test_folders_without_tiffs_are_refused(tmp_path):
     (tmp_path / "scan.png").write_bytes(b"\x89PNG")
     refusal(tmp_path, "the folder holds no TIFF files")

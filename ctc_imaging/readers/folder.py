@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+# The most stains that anybody images on one slide is about 60; more files are fields.
+MAX_CHANNELS = 64
+
+
 class FolderReader:
     """Reads folders that hold one single-channel TIFF per channel."""
 
@@ -37,6 +41,9 @@ class FolderReader:
         files = _tiffs(path)
         if not files:
             raise SlideError(path, "the folder holds no TIFF files", "give it one TIFF per channel")
+        if len(files) > MAX_CHANNELS:
+            fault = f"{len(files)} TIFF files are more than a scan has channels"
+            raise SlideError(path, fault, "if they are its fields, describe them in a frames.yaml (docs/frames.md)")
         sources: list[Source] = []
 
         def close() -> None:
@@ -112,7 +119,7 @@ def _check(file: Path, sources: Sequence[Source]) -> None:
         raise SlideError(
             file,
             f"it holds {len(last.planes)} channels",
-            "give the file itself as slide, or a folder of one channel a file",
+            "give the file itself as slide; a scan in fields needs a frames.yaml (docs/frames.md)",
         )
     for what in ("shape", "dtype"):
         expected, found = getattr(first.planes[0], what), getattr(last.planes[0], what)

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctc_imaging.cluster import Cluster, connected, installed
-from ctc_imaging.disk import SlideSize, check_space, needed_bytes
-from ctc_imaging.errors import ConfigError, CtcImagingError, RunError, SlideError
+from ctc_imaging.disk import SlideSize, check_space, folder_bytes, needed_bytes
+from ctc_imaging.errors import ConfigError, RunError, SlideError
 from ctc_imaging.inputs import Inputs, check_pseudonyms, load_inputs, save_tables, stored_hashes
 from ctc_imaging.intake import at_hand, fingerprint, scan_files, scan_sha256
 from ctc_imaging.progress import Progress, Tally
 from ctc_imaging.pseudonyms import load_key
-from ctc_imaging.readers.remote import connect
+from ctc_imaging.readers.remote import connect, is_remote
 from ctc_imaging.recount import recount
 from ctc_imaging.scrubbing import ScrubbedFormatter, Scrubber
 from ctc_imaging.slide import open_slide
@@ -125,6 +125,7 @@ def run_cohort(
     start = time.monotonic()
     if workers is not None and workers < 1:
         raise ConfigError("--workers", f"{workers} workers can't work", "give at least 1")
+    at_once = workers or processors()
     run = RunFolder(Path(out).absolute())
     pseudonyms = load_key(pseudonymise, run.path) if pseudonymise else None
     inputs = load_inputs(cohort, settings, clinical, imaging, markers, schedule, pseudonyms)
@@ -139,9 +140,9 @@ def run_cohort(
         with Ledger(run.ledger, create=True) as ledger:
             tasks = [
                 Task(entry.slide_id, process_into, (process, entry, run, inputs.settings))
-                for entry in _open_run(run, inputs, ledger, force, workers or processors())
+                for entry in _open_run(run, inputs, ledger, force, cluster.slots() if cluster else at_once)
             ]
-            work = cluster.run_tasks if cluster else partial(run_tasks, workers=workers or processors(), log=output)
+            work = cluster.run_tasks if cluster else partial(run_tasks, workers=at_once, log=output)
             _Batch(run, ledger, progress, inputs.scrubber).process(tasks, work)
             # What workers that died left behind.
             run.discard_partial()
@@ -197,15 +198,20 @@ def process_into(process: SlideProcess | None, entry: SlideEntry, run: RunFolder
 
 def _open_run(run: RunFolder, inputs: Inputs, ledger: Ledger, force: bool, workers: int) -> list[SlideEntry]:
     """Describe the run on disk, tidy up after an earlier start, and list the slides to do."""
-    ledger.set_slides([entry.slide_id for entry in inputs.entries])
     run.discard_partial()
     run.discard_temporary()
-    states = ledger.slides()
-    todo = [entry for entry in inputs.entries if force or not _is_done(run, states[entry.slide_id], entry)]
-    check_space(run.path, needed_bytes(_sizes(todo), workers))
+    states, results = ledger.slides(), ledger.results()
+    todo = [
+        entry
+        for entry in inputs.entries
+        if force or not _is_done(run, states.get(entry.slide_id), results.get(entry.slide_id), entry)
+    ]
+    freed = folder_bytes(run.slides) if force else 0
+    check_space(run.path, needed_bytes(_sizes(todo), workers) - freed)
     # The ledger forgets the slides before their folders go: killed between, nothing old is trusted.
-    for slide_id in states if force else [entry.slide_id for entry in todo]:
-        ledger.reset(slide_id)
+    ledger.set_slides([entry.slide_id for entry in inputs.entries])
+    for entry in todo:
+        ledger.reset(entry.slide_id)
     if force:
         run.discard_results()
     save_tables(run, inputs)
@@ -218,11 +224,12 @@ def _open_run(run: RunFolder, inputs: Inputs, ledger: Ledger, force: bool, worke
 def _sizes(entries: list[SlideEntry]) -> Iterator[SlideSize]:
     """Measure the slides that can be opened; the others fail later, each alone."""
     for entry in entries:
-        with suppress(CtcImagingError, OSError), open_slide(entry.slide, entry.pixel_size_um) as slide:
-            yield SlideSize(slide.shape, slide.dtype.itemsize)
+        # Whatever a reader trips over here, its worker will too, and there it stops nothing but this slide.
+        with suppress(Exception), open_slide(entry.slide, entry.pixel_size_um) as slide:
+            yield SlideSize(slide.shape, slide.dtype.itemsize, copies=2 if is_remote(entry.slide) else 1)
 
 
-def _is_done(run: RunFolder, state: SlideState, entry: SlideEntry) -> bool:
+def _is_done(run: RunFolder, state: SlideState | None, results: Mapping[str, str] | None, entry: SlideEntry) -> bool:
     """Say whether a slide's results stand.
 
     Raises
@@ -230,12 +237,15 @@ def _is_done(run: RunFolder, state: SlideState, entry: SlideEntry) -> bool:
     RunError
         If they stand, but for another scan.
     """
-    if state.state != "done" or not run.is_complete(entry.slide_id):
+    if state is None or state.state != "done" or not run.is_complete(entry.slide_id):
+        return False
+    # Runs of older versions have no hashes of their results.
+    if results and hash_parts(run.slide(entry.slide_id)) != results:
         return False
     connect(entry.slide)
     # The results of a scan that was moved away since still stand.
-    changed = entry.slide.exists() and fingerprint(entry.slide) != state.fingerprint
-    if changed and scan_sha256(entry.slide) != state.sha256:
+    found = fingerprint(entry.slide) if entry.slide.exists() else state.fingerprint
+    if (not found or found != state.fingerprint) and scan_sha256(entry.slide) != state.sha256:
         raise RunError(entry.slide, "the scan has changed since it was processed", "use another --out, or --force")
     return True
 

@@ -116,7 +116,7 @@ class Cluster:
         RunError
             If a worker can't be used; the error says which, and why.
         """
-        while not self._slots():
+        while not self.slots():
             time.sleep(_LOOK_SECONDS / 4)
         self._needed = needed
         token = folder / f".{uuid4().hex}.partial"
@@ -152,7 +152,7 @@ class Cluster:
         try:
             while waiting or busy:
                 # Never more than can run at once: a task that waits beside one that kills its worker is blamed too.
-                for _ in range(min(self._slots() - len(busy), len(waiting))):
+                for _ in range(min(self.slots() - len(busy), len(waiting))):
                     task = waiting.popleft()
                     started(task.key)
                     busy[self._submit(task, ended)] = task.key
@@ -184,7 +184,7 @@ class Cluster:
         except CancelledError as lost:
             raise self._lost() from lost
 
-    def _slots(self) -> int:
+    def slots(self) -> int:
         """Count how many tasks can run at once; say so, now and then, while it is none."""
         try:
             slots = sum(self._client.nthreads().values())

@@ -22,15 +22,19 @@ _ELSEWHERE = "choose a folder that can be written to"
 
 @dataclass(frozen=True)
 class SlideSize:
-    """The pixels of a slide that a run will work on: `shape` is (C, Y, X), each value of `itemsize` bytes."""
+    """The pixels of a slide that a run will work on: `shape` is (C, Y, X), each value of `itemsize` bytes.
+
+    There are two `copies` of a remote slide while it is processed: as it was fetched, and decoded.
+    """
 
     shape: tuple[int, int, int]
     itemsize: int
+    copies: int = 1
 
     @property
     def scratch_bytes(self) -> int:
         """What the slide's working copy takes while it is processed."""
-        return math.prod(self.shape) * self.itemsize
+        return math.prod(self.shape) * self.itemsize * self.copies
 
     @property
     def result_bytes(self) -> int:
@@ -51,6 +55,11 @@ def needed_bytes(slides: Iterable[SlideSize], workers: int) -> int:
     sizes = list(slides)
     scratch = sum(nlargest(workers, (size.scratch_bytes for size in sizes)))
     return scratch + sum(size.result_bytes for size in sizes)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return how many bytes the files below a folder hold; 0 where it isn't there."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def check_space(folder: Path, needed: int) -> None:

@@ -16,9 +16,9 @@ import numpy as np
 
 from ctc_imaging.errors import CtcImagingError, SlideError
 from ctc_imaging.exposure import Exposure
-from ctc_imaging.files import sha256_file, sha256_json, write_json
+from ctc_imaging.files import sha256_json, write_json
 from ctc_imaging.readers import Source
-from ctc_imaging.readers.remote import connect, is_remote, stage, stamp
+from ctc_imaging.readers.remote import connect, faults, forget, is_remote, stage, stamp
 from ctc_imaging.readers.tiff_planes import RawPlane
 from ctc_imaging.slide import Slide, open_slide
 
@@ -52,24 +52,28 @@ def scan_files(scan: Path) -> tuple[Path, ...]:
 def fingerprint(scan: Path, files: tuple[Path, ...] | None = None) -> str:
     """Sum up names, sizes and times of a scan's files: while it stays the same, the scan needn't be read again.
 
+    Empty for a remote scan whose server tells nothing by which a change could be seen.
+
     Parameters
     ----------
     scan : Path
     files : tuple of Path, optional
         As from `scan_files`, for those who know them already.
     """
-    return sha256_json([[name, *stamp(path)] for name, path in _named(scan, files or scan_files(scan))])
+    named = list(_named(scan, files or scan_files(scan)))
+    with _readable(scan):
+        if is_remote(scan):
+            forget(scan)
+        stamps = [(name, stamp(path)) for name, path in named]
+    return "" if any(len(told) == 1 for _, told in stamps) else sha256_json([[name, *told] for name, told in stamps])
 
 
 def scan_sha256(scan: Path, files: tuple[Path, ...] | None = None) -> str:
     """SHA-256 of a scan's bytes as hex: of its file, or of its files' names and bytes in the order of the names."""
-    files = files or scan_files(scan)
-    if files == (scan,):
-        return sha256_file(scan)
     digest = hashlib.sha256()
-    for name, path in _named(scan, files):
+    for name, path in _named(scan, files or scan_files(scan)):
         digest.update(name.encode())
-        with path.open("rb") as stream:
+        with _readable(scan), path.open("rb") as stream:
             while block := stream.read(_BLOCK_BYTES):
                 digest.update(block)
     return digest.hexdigest()
@@ -197,6 +201,15 @@ def open_copy(folder: Path, scan: Path, warnings: tuple[str, ...] = ()) -> Slide
         files=tuple(folder / short for short in facts["channels"]),
     )
     return WorkingCopy(scan, source, facts["pixel_size_um"], cache_bytes=_CACHE_BYTES)
+
+
+@contextmanager
+def _readable(scan: Path) -> Iterator[None]:
+    try:
+        yield
+    except faults() as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise SlideError(scan, f"can't be read ({reason})", "check that it is there, and its permissions") from error
 
 
 def _chunks(scan: Slide) -> Iterator[tuple[int, int, int, NDArray]]:

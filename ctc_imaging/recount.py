@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ctc_imaging.errors import RunError
 from ctc_imaging.files import write_csv
 from ctc_imaging.panel import Panel
 from ctc_imaging.store.ledger import Ledger, Review
@@ -92,10 +93,15 @@ def _slide_rows(
         if state is None or state.state != "done":
             yield slide_row(entry, None, None, state.reason or None if state else None), []
             continue
-        quality = json.loads((run.slide(entry.slide_id) / "quality.json").read_text(encoding="utf-8"))
         panel = panels[entry.panel]
-        cells = reviewed_cells(run, entry.slide_id, reviews.get(entry.slide_id, []), panel)
-        yield slide_row(entry, cells, quality), stain_rows(entry, cells, quality, panel)
+        try:
+            quality = json.loads((run.slide(entry.slide_id) / "quality.json").read_text(encoding="utf-8"))
+            cells = reviewed_cells(run, entry.slide_id, reviews.get(entry.slide_id, []), panel)
+            rows = slide_row(entry, cells, quality), stain_rows(entry, cells, quality, panel)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            fault = f"its results are damaged ({type(error).__name__})"
+            raise RunError(run.slide(entry.slide_id), fault, "the same ctc-imaging run makes them anew") from error
+        yield rows
 
 
 def reviewed_cells(run: RunFolder, slide_id: str, reviews: list[Review], panel: Panel) -> pd.DataFrame:

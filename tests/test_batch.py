@@ -152,6 +152,39 @@ def test_a_second_start_does_only_what_is_missing(start, tmp_path):
     assert (tmp_path / "run" / "slides" / "S3" / "quality.json").is_file()
 
 
+def test_damaged_results_are_named_and_made_anew(start, tmp_path):
+    start({"S1": "a", "S2": "b"})
+    before = results_of(tmp_path / "run")
+    for name, text in (("cells.parquet", "PAR1"), ("quality.json", "{"), ("quality.json", "{}")):
+        (tmp_path / "run" / "slides" / "S1" / name).write_text(text)
+        with pytest.raises(RunError, match=r"slides/S1: its results are damaged .* the same ctc-imaging run"):
+            recount(RunFolder(tmp_path / "run"))
+        start()
+        assert results_of(tmp_path / "run") == before
+
+
+def test_a_refused_start_leaves_everything_as_it_was(start, tmp_path, fake, monkeypatch):
+    import shutil
+
+    start({"S1": "a", "S2": "b"})
+    before, states = results_of(tmp_path / "run"), states_of(tmp_path / "run")
+    (tmp_path / "input").rename(tmp_path / "old")
+    fake.write_cohort(tmp_path / "input", {"S3": "c"})
+    monkeypatch.setattr("ctc_imaging.batch.needed_bytes", lambda sizes, workers: 10**12)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**12, 10**12 - 1, 1))
+    with pytest.raises(RunError, match="needs about"):
+        start(force=True)
+    assert (results_of(tmp_path / "run"), states_of(tmp_path / "run")) == (before, states)
+
+
+def test_an_unknown_setting_of_a_run_is_named(start, tmp_path):
+    start({"S1": "a"})
+    run = tmp_path / "run" / "run.json"
+    run.write_text(run.read_text().replace('"seed":', '"sown":', 1))
+    with pytest.raises(RunError, match=r"run\.json: damaged .*sown"):
+        RunFolder(tmp_path / "run").settings()
+
+
 def test_a_scan_changed_after_the_fact_is_refused_and_a_touched_one_is_not(start, tmp_path):
     start({"S1": "a", "S2": "b"})
     slide = tmp_path / "input" / "slides" / "S1.tif"

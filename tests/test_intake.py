@@ -121,3 +121,28 @@ def test_the_hash_of_a_single_file_is_that_of_any_other_tool(tmp_path):
 def test_what_is_no_slide_is_hashed_all_the_same(tmp_path):
     (tmp_path / "broken.tif").write_text("no slide")
     assert scan_sha256(tmp_path / "broken.tif") == sha256_file(tmp_path / "broken.tif")
+
+
+def test_a_remote_scan_that_was_replaced_is_seen(tmp_path):
+    from upath import UPath
+
+    scan = UPath("memory://replaced/a.ome.tif")
+    scan.write_bytes(write_scan(tmp_path / "a.ome.tif", noise((2, 64, 64))).read_bytes())
+    before = fingerprint(scan)
+    assert fingerprint(scan) == before
+    scan.write_bytes(write_scan(tmp_path / "b.ome.tif", noise((2, 64, 64), seed=1)).read_bytes())
+    assert fingerprint(scan) != before
+
+
+def test_a_server_that_tells_nothing_vouches_for_nothing(tmp_path, monkeypatch):
+    from upath import UPath
+
+    scan = UPath("memory://silent/a.ome.tif")
+    scan.write_bytes(write_scan(tmp_path / "a.ome.tif", noise((2, 64, 64))).read_bytes())
+    monkeypatch.setattr("ctc_imaging.readers.remote._VALIDATORS", ())
+    assert fingerprint(scan) == ""
+
+
+def test_a_scan_that_is_not_there_is_said_in_one_line(tmp_path):
+    with pytest.raises(SlideError, match=r"none\.tif: no such file or folder"):
+        scan_sha256(tmp_path / "none.tif")

@@ -227,6 +227,15 @@ def test_a_folder_of_fields_that_nobody_described_is_refused(tmp_path):
     refusal(tmp_path, "65 TIFF files are more than a scan has channels; .* frames.yaml")
 
 
+def test_warnings_of_a_folder_name_no_file(tmp_path):
+    for name in ("DAPI", "CK"):
+        write(tmp_path / f"MuellerAnna_{name}.tif", IMAGE[0], metadata=None, resolution=(72, 72), resolutionunit="INCH")
+    with open_slide(tmp_path) as slide:
+        (warning,) = slide.warnings
+    assert warning.startswith("2 of 2 channels: ")
+    assert "Mueller" not in warning
+
+
 def test_folders_without_tiffs_are_refused(tmp_path):
     (tmp_path / "scan.png").write_bytes(b"\x89PNG")
     refusal(tmp_path, "the folder holds no TIFF files")

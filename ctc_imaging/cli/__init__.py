@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ctc_imaging.cli.app import make_app
     from ctc_imaging.cli.output import fail
 
+    # When a worker is killed, Python's own helper process would complain about locks that nobody gave back.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     arguments = None if argv is None else list(argv)
     try:
         with _plain_warnings():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,4 +232,5 @@ def _damage() -> tuple[type[Exception], ...]:
     """Return what plug-ins raise on damaged files."""
     from bioio_base import exceptions
 
-    return (*DAMAGE, EOFError, exceptions.UnsupportedFileFormatError, exceptions.UnexpectedShapeError)
+    of_bioio = (exceptions.UnsupportedFileFormatError, exceptions.UnexpectedShapeError)
+    return (*DAMAGE, EOFError, MemoryError, SyntaxError, zlib.error, *of_bioio)

@@ -18,7 +18,7 @@ import numpy as np
 from ctc_imaging.readers.regions import Box, chunk_box, read_box
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,6 +30,9 @@ PART_PX = 512
 # Every square with something in it has the same say in its part, so that one bright speck of dust on the
 # coverslip doesn't outvote the cells beneath it. A square holds a cell or two.
 SQUARE_PX = 64
+
+# A block is at most this long, unless the planes' chunks are longer.
+_LONGEST_PX = 2048
 
 # Pixels of a block in all channels and depths together, and blocks of other channels that wait to be read.
 STACK_BYTES = 128 * 2**20
@@ -50,10 +53,10 @@ _ROUNDING = 12**-0.5
 def best_focus(stacks: Sequence[Sequence[Plane]]) -> tuple[Plane, ...]:
     """Make one plane a channel that shows every part of the slide at its sharpest depth.
 
-    Parts of 512 px lie on a fixed grid from the corner of each block, and a block is a whole number of the
-    planes' chunks, near 512 px where they are smaller. A part is judged by the energy of its gradients over
-    the noise, in all channels; one without any signal is shown at the middle depth. Reading block by block
-    decodes every chunk of every depth once; whoever comes back to a block decodes only the depths it shows.
+    Parts of 512 px lie on a fixed grid from the slide's corner, however it is stored. A part is judged by the
+    energy of its gradients over the noise, in all channels; one without any signal is shown at the middle depth.
+    Blocks are whole parts and whole chunks: reading block by block decodes every chunk of every depth once, unless
+    a block is too large to be kept; whoever comes back to a block decodes only the depths it shows.
 
     Parameters
     ----------
@@ -109,7 +112,7 @@ class _Focus:
         first = stacks[0][0]
         self.shape = first.shape
         self.dtype = first.dtype
-        self.block_shape_px = _block_shape(first, len(stacks) * len(stacks[0]))
+        self.block_shape_px = _block_shape(first)
         self._stacks = stacks
         self._depths: dict[tuple[int, int], NDArray[np.intp]] = {}
         self._waiting: OrderedDict[tuple[int, int, int], NDArray] = OrderedDict()
@@ -122,8 +125,8 @@ class _Focus:
         box = chunk_box(row, column, self.block_shape_px, self.shape)
         if (row, column) in self._depths:
             return self._assemble(channel, box, self._depths[row, column], {})
-        decoded, energies, noises = self._measure(box)
-        depths = self._depths[row, column] = choose_depths(energies, noises)
+        decoded, depths = self._measure(box)
+        self._depths[row, column] = depths
         block = self._assemble(channel, box, depths, decoded)
         for other in range(len(self._stacks)):
             if decoded and other != channel:
@@ -132,22 +135,28 @@ class _Focus:
             self._waiting.popitem(last=False)
         return block
 
-    def _measure(self, box: Box) -> tuple[dict[tuple[int, int], NDArray], NDArray, NDArray]:
-        """Decode a block at all depths; keep the pixels unless the planes' own chunks are too large for that."""
+    def _measure(self, box: Box) -> tuple[dict[tuple[int, int], NDArray], NDArray[np.intp]]:
+        """Decode a block at all depths and choose those of its parts, each by its own pixels alone.
+
+        The pixels are kept unless the planes' own chunks are too large for that.
+        """
         channels, depths = len(self._stacks), len(self._stacks[0])
         pixels = (box.y1 - box.y0) * (box.x1 - box.x0)
         keep = pixels * self.dtype.itemsize * channels * depths <= STACK_BYTES
         decoded: dict[tuple[int, int], NDArray] = {}
-        energies, noises = [], []
+        judged: dict[tuple[int, int], list[tuple[NDArray[np.float64], float]]] = {}
         for channel, depth in np.ndindex(channels, depths):
             plane = read_box(self._stacks[channel][depth], box)
-            energy, noise = _judge(plane)
-            energies.append(energy)
-            noises.append(noise)
+            for at, part in _parts(plane.shape):
+                judged.setdefault(at, []).append(_judge(plane[part]))
             if keep:
                 decoded[channel, depth] = plane
-        together = np.stack(energies).reshape(channels, depths, *energies[0].shape)
-        return decoded, together, np.reshape(noises, (channels, depths))
+        chosen = np.zeros([last + 1 for last in max(judged)], np.intp)
+        for at, figures in judged.items():
+            energies = np.stack([energy for energy, _ in figures])
+            noises = np.reshape([noise for _, noise in figures], (channels, depths))
+            chosen[at] = choose_depths(energies.reshape(channels, depths, *energies.shape[1:]), noises)[0, 0]
+        return decoded, chosen
 
     def _assemble(
         self, channel: int, box: Box, depths: NDArray[np.intp], decoded: Mapping[tuple[int, int], NDArray]
@@ -163,15 +172,25 @@ class _Focus:
         return block
 
 
-def _block_shape(plane: Plane, planes: int) -> tuple[int, int]:
-    """Whole chunks near a part's size; lower where all depths of a wide strip would fill the memory."""
+def _parts(shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, int], tuple[slice, slice]]]:
+    """Yield the place and the slices of every part of a block."""
+    rows, columns = (-(-side // PART_PX) for side in shape)
+    for row, column in np.ndindex(rows, columns):
+        yield (row, column), chunk_box(row, column, (PART_PX, PART_PX), (shape[0], shape[1])).slices
+
+
+def _block_shape(plane: Plane) -> tuple[int, int]:
+    """Whole parts and whole chunks, so that parts lie alike on a slide however it is stored, and none is cut.
+
+    Where chunks and parts hardly ever end together a block is one part, and chunks are decoded for each they touch.
+    """
     high, wide = (
-        min(side * max(1, PART_PX // side), whole)
+        min(common if (common := math.lcm(min(side, whole), PART_PX)) <= _LONGEST_PX else PART_PX, whole)
+        if side < whole
+        else whole
         for side, whole in zip(plane.chunk_shape_px, plane.shape, strict=True)
     )
-    least = min(plane.chunk_shape_px[0], plane.shape[0])
-    rows = STACK_BYTES // (wide * plane.dtype.itemsize * planes)
-    return max(least, min(high, rows // least * least)), wide
+    return high, wide
 
 
 def choose_depths(energies: NDArray, noises: NDArray) -> NDArray[np.intp]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -63,12 +64,16 @@ class FolderReader:
             planes=tuple(source.planes[0] for source in sources),
             channel_names=tuple(channel_names([file.name for file in files])),
             pixel_size_um=sizes[0] if sizes else None,
-            warnings=tuple(
-                f"{file.name}: {text}" for file, source in zip(files, sources, strict=True) for text in source.warnings
-            ),
+            warnings=_warnings(sources),
             close=close,
             files=tuple(sorted({file for source in sources for file in source.files})),
         )
+
+
+def _warnings(sources: Sequence[Source]) -> tuple[str, ...]:
+    """Tell each warning once, without the files' names: they may name a patient."""
+    found = Counter(text for source in sources for text in source.warnings)
+    return tuple(f"{count} of {len(sources)} channels: {text}" for text, count in found.items())
 
 
 def channel_names(files: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -39,6 +40,13 @@ _DRIVER_FAULTS = (
 )
 
 _BLOCK_BYTES = 2**20
+
+
+# What file systems of fsspec call the facts that change with a file's bytes.
+_VALIDATORS = (
+    *("ETag", "etag", "Content-MD5", "md5Hash", "Digest", "generation"),
+    *("Last-Modified", "LastModified", "last_modified", "updated", "mtime", "modified", "created"),
+)
 
 
 def is_url(text: str) -> bool:
@@ -161,11 +169,23 @@ def file_sizes(folder: Path) -> dict[str, int] | None:
     return {name.removeprefix(root): facts.get("size") or 0 for name, facts in found.items()} or None
 
 
+def forget(path: Path) -> None:
+    """Forget what a server told about its files before, and ask anew for those of a folder, all at once."""
+    remote = cast("Any", path)
+    remote.fs.invalidate_cache()
+    with suppress(*faults()):
+        remote.fs.find(remote.path)
+
+
 def stamp(path: Path) -> list[int | str]:
-    """Return what changes when a file does, without reading it: size and time, or what the server gives (an ETag)."""
+    """Return what changes when a file does, without reading it: size and time, or what the server tells (an ETag).
+
+    A server that tells nothing but the size gives a list of one: such a file may change unseen.
+    """
     if is_remote(path):
-        remote = cast("Any", path)
-        return [str(remote.fs.ukey(remote.path))]
+        facts = cast("Any", path).fs.info(cast("Any", path).path)
+        told = [str(facts[name]) for name in _VALIDATORS if facts.get(name) is not None]
+        return [facts.get("size") or 0, *told]
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns]
 

@@ -139,17 +139,27 @@ class RunFolder:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(self.path, "there is no run here", "give the folder that ctc-imaging run made") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise RunError(path, f"damaged ({error!r})", "make the run anew in another folder") from error
+            raise self._damaged(error) from error
         return facts
+
+    def _damaged(self, error: Exception) -> RunError:
+        return RunError(self.description, f"damaged ({error!r})", "make the run anew in another folder")
 
     def settings(self) -> Settings:
         """Return the settings the run was made with."""
-        return Settings(**self.read()["configuration"])
+        try:
+            return Settings(**self.read()["configuration"])
+        except TypeError as error:
+            raise self._damaged(error) from error
 
     def panel(self, called: str | None = None) -> Panel:
         """Return the panel a slide calls for, or the one the run goes by, whatever has become of its file."""
         facts = self.read()
-        return parse_panel(json.dumps(facts["panels"][called] if called else facts["panel"]), self.description)
+        try:
+            panel = facts["panels"][called] if called else facts["panel"]
+        except (KeyError, TypeError) as error:
+            raise self._damaged(error) from error
+        return parse_panel(json.dumps(panel), self.description)
 
     def prepare(self) -> None:
         """Make the folder.

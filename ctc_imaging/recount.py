@@ -100,7 +100,9 @@ def _slide_rows(
             rows = slide_row(entry, cells, quality), stain_rows(entry, cells, quality, panel)
         except (OSError, ValueError, LookupError, TypeError) as error:
             fault = f"its results are damaged ({type(error).__name__})"
-            raise RunError(run.slide(entry.slide_id), fault, "the same ctc-imaging run makes them anew") from error
+            raise RunError(
+                run.slide(entry.slide_id), fault, "remove the folder and run the same command as before"
+            ) from error
         yield rows
 
 

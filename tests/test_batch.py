@@ -157,7 +157,7 @@ def test_damaged_results_are_named_and_made_anew(start, tmp_path):
     before = results_of(tmp_path / "run")
     for name, text in (("cells.parquet", "PAR1"), ("quality.json", "{"), ("quality.json", "{}")):
         (tmp_path / "run" / "slides" / "S1" / name).write_text(text)
-        with pytest.raises(RunError, match=r"slides/S1: its results are damaged .* the same ctc-imaging run"):
+        with pytest.raises(RunError, match=r"slides/S1: its results are damaged .* run the same command"):
             recount(RunFolder(tmp_path / "run"))
         start()
         assert results_of(tmp_path / "run") == before

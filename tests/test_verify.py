@@ -327,7 +327,7 @@ def test_results_from_before_hashes_are_a_note_and_damage_to_them_no_traceback(r
     with closing(sqlite3.connect(run.ledger)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
     (run.slide("S1") / "cells.parquet").write_bytes(b"PAR1")
-    assert "can't be counted" in faults(run)[0]
+    assert "its results are damaged (ArrowInvalid); remove the folder and run" in faults(run)[0]
 
 
 def test_a_run_at_work_is_left_alone(run, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,10 @@ def _read(path: Path) -> dict[str, Any]:
     values = {str(name): value for name, value in raw.items()}
     _check(values, path)
     panel = values.get("panel")
-    if panel is not None and (path.parent / panel).is_file():
-        values["panel"] = str(path.parent / panel)
+    # A name too long for a file is none of a file.
+    with suppress(OSError):
+        if panel is not None and (path.parent / panel).is_file():
+            values["panel"] = str(path.parent / panel)
     return values
 
 

@@ -180,7 +180,7 @@ def parse_panel(text: str, where: str | Path) -> Panel:
         raise PanelError(where, f"not YAML ({error})", "compare it with docs/panels.md") from error
     try:
         panel = _build(raw)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (ArithmeticError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise PanelError(where, f"panel is malformed ({error!r})", "compare it with docs/panels.md") from error
     _check(panel, where)
     return panel

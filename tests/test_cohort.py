@@ -295,3 +295,11 @@ def test_a_schedule_is_read_in_order_of_days(tmp_path):
 def test_a_malformed_schedule_is_refused(tmp_path, text):
     with pytest.raises(ConfigError, match=r"table\.csv"):
         load_schedule(table(tmp_path, text))
+
+
+def test_what_only_looks_like_a_url_is_refused_by_row(tmp_path):
+    (tmp_path / "cohort.csv").write_text(
+        "slide,patient_id,sample_date,blood_volume_ml\nhttps://[broken/a.tif,P1,2026-01-01,5\n"
+    )
+    with pytest.raises(TableError, match="not a URL"):
+        load_cohort(tmp_path / "cohort.csv")

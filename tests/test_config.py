@@ -106,3 +106,8 @@ def test_an_option_without_meaning_is_refused():
         load_settings(seed=-1)
     with pytest.raises(ConfigError, match="isn't after the landmark"):
         load_settings(horizon_days=10)
+
+
+def test_a_panel_name_too_long_for_a_file_is_no_file(tmp_path):
+    (tmp_path / "config.yaml").write_text(f"panel: {'x' * 5000}\n")
+    assert load_settings(tmp_path / "config.yaml").panel == "x" * 5000

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from importlib import resources
 
 import pytest
 import yaml
@@ -120,3 +122,11 @@ def test_colours_of_a_panel_differ():
     for name in shipped_panels():
         colours = [channel.colour for channel in load_panel(name).channels]
         assert all(one != other for one, other in itertools.combinations(colours, 2))
+
+
+def test_a_number_too_large_for_any_cell_is_refused(tmp_path):
+    text = (resources.files("ctc_imaging") / "panels" / "emt-4.yaml").read_text(encoding="utf-8")
+    huge = re.sub(r"max_gap_um: [0-9.]+", f"max_gap_um: {'9' * 400}", text)
+    assert huge != text
+    with pytest.raises(PanelError, match="malformed"):
+        parse_panel(huge, tmp_path / "panel.yaml")

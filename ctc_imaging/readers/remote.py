@@ -75,7 +75,10 @@ def to_path(where: str | Path) -> Path:
     """
     if not isinstance(where, str) or not is_url(where):
         return Path(where) if isinstance(where, str) else where
-    parts = urlsplit(where)
+    try:
+        parts = urlsplit(where)
+    except ValueError as error:
+        raise SlideError(where, f"not a URL ({error})", "correct it") from error
     if parts.password:
         safe = where.replace(f":{parts.password}@", ":...@")
         raise SlideError(safe, "the URL holds a password", "give it by the environment or fsspec's configuration")

@@ -135,12 +135,15 @@ def _planes(path: Path, series: Any, files: list[Any]) -> tuple[RawPlane | Encod
         raise SlideError(path, f"axes {series.axes} aren't channels of one plane", "export one plane a channel")
     planes: list[RawPlane | EncodedPlane]
     if series.is_truncated and key.is_contiguous:
+        _check_numbers(path, key)
         planes = list(_run_of_planes(path, series, count))
     else:
         pages = list(series)
         if any(page is None for page in pages) or len(pages) * separate * samples != count:
             found = sum(page is not None for page in pages)
             raise SlideError(path, f"only {found} of its {count // (separate * samples)} planes are there", _AGAIN)
+        for page in pages:
+            _check_numbers(path, page)
         planes = [plane for page in pages for plane in _page_planes(path, page, files)]
     for plane in planes:
         if (plane.shape, plane.dtype) != (planes[0].shape, planes[0].dtype):
@@ -174,6 +177,12 @@ def _stacks(path: Path, series: Any, planes: Sequence[Plane]) -> list[list[Plane
     if depth > 1:
         order = np.moveaxis(order, [axis for axis, _ in lengths].index("Z"), -1)
     return [[planes[index] for index in stack] for stack in order.reshape(-1, depth)]
+
+
+def _check_numbers(path: Path, page: Any) -> None:
+    """Refuse chunks whose places a damaged tag tells in fractions."""
+    if not all(isinstance(number, int) for number in (*page.dataoffsets, *page.databytecounts)):
+        raise SlideError(path, "the places of its chunks aren't whole numbers", _AGAIN)
 
 
 def _run_of_planes(path: Path, series: Any, count: int) -> list[RawPlane]:

@@ -10,11 +10,8 @@ import time
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pandas as pd
 import pytest
-import tifffile
 
 import ctc_imaging
 from ctc_imaging import demo
@@ -210,82 +207,6 @@ def test_report_prints_where_the_page_is(fake, tmp_path, capsys):
     run = fake.make_run(tmp_path, {"S1": "a"})
     assert main(["report", str(run.path)]) == 0
     assert capsys.readouterr().out == f"{run.path / 'report.html'}\n"
-
-
-@pytest.fixture
-def nuclei() -> np.ndarray:
-    """Return four bright discs of 8 um on a noisy ground, at 0.5 um a pixel."""
-    y, x = np.mgrid[:160, :160]
-    image = np.random.default_rng(0).normal(20, 2, (160, 160))
-    for centre_y, centre_x in ((40, 40), (40, 120), (120, 40), (120, 120)):
-        image[(y - centre_y) ** 2 + (x - centre_x) ** 2 <= 64] += 120
-    return image.clip(0, 255).astype(np.uint8)
-
-
-@pytest.mark.parametrize("name", ["image.png", "image.jpg", "image.tif", "float.tif", "wide.tif"])
-def test_segment_writes_a_label_map(nuclei, name, tmp_path, capsys):
-    pixels = {"float.tif": np.float32(nuclei) / 255, "wide.tif": np.uint16(nuclei) * 100}.get(name, nuclei)
-    image, labels = tmp_path / name, tmp_path / "out" / "labels.tif"
-    tifffile.imwrite(image, pixels) if image.suffix == ".tif" else cv2.imwrite(str(image), pixels)
-    assert main(["segment", str(image), str(labels), "--pixel-size", "0.5", "--json"]) == 0
-    facts = json.loads(capsys.readouterr().out)
-    assert facts == {"labels": str(labels), "nuclei": 4, "channel": 0, "pixel_size_um": 0.5}
-    with tifffile.TiffFile(labels) as tif:
-        found, page = tif.asarray(), tif.pages.first
-        assert (found.dtype, found.shape, found.max()) == (np.uint32, (160, 160), 4)
-        assert page.tags["XResolution"].value == (20000, 1)
-        assert page.tags["ResolutionUnit"].value == 3
-    assert [path.name for path in labels.parent.iterdir()] == ["labels.tif"]
-
-
-@pytest.mark.parametrize("name", ["image.png", "image.tif"])
-def test_segment_takes_the_channel_it_is_told(nuclei, name, tmp_path, capsys):
-    image, labels = tmp_path / name, tmp_path / "labels.tif"
-    empty = np.full_like(nuclei, 20)
-    if name == "image.png":
-        cv2.imwrite(str(image), np.dstack([nuclei, empty, empty]))  # OpenCV writes blue first
-        blue = 2
-    else:
-        tifffile.imwrite(image, np.stack([empty, empty, nuclei]), photometric="minisblack", metadata={"axes": "CYX"})
-        blue = 2
-    command = ["segment", str(image), str(labels), "--pixel-size", "0.5"]
-    assert main([*command, "--channel", str(blue)]) == 0
-    assert capsys.readouterr().out.startswith("4 nuclei")
-    assert main(command) == 0
-    captured = capsys.readouterr()
-    assert "has 3 channels: 0 is used" in captured.err
-    assert captured.out.startswith("0 nuclei")
-    assert main([*command, "--channel", "3"]) == 2
-    assert_one_line(capsys.readouterr(), "no channel 3; use 0 to 2")
-
-
-def test_segment_refuses_what_is_no_image_and_leaves_nothing(tmp_path, capsys):
-    for name, content in (("text.png", b"not a picture"), ("empty.jpg", b""), ("text.tif", b"not a picture")):
-        (tmp_path / name).write_bytes(content)
-        assert main(["segment", str(tmp_path / name), str(tmp_path / "labels.tif")]) == 2
-        assert_one_line(capsys.readouterr(), name)
-    assert not (tmp_path / "labels.tif").exists()
-
-
-def test_segment_notes_a_scale_it_had_to_guess(nuclei, tmp_path):
-    cv2.imwrite(str(tmp_path / "image.png"), nuclei)
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from ctc_imaging.cli import main; sys.exit(main())",
-        "segment",
-        tmp_path / "image.png",
-        tmp_path / "labels.tif",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr.startswith("ctc-imaging: note: pixel size unknown")
-    assert done.stderr.count("\n") == 1
-
-
-def test_segment_finds_the_nuclei_of_a_real_image(shared_data, tmp_path, capsys):
-    image = shared_data / "dsb2018_fluo" / "images" / "c44ed955eb2e5c8d.png"
-    assert main(["segment", str(image), str(tmp_path / "labels.tif"), "--pixel-size", "0.5", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["nuclei"] > 3
 
 
 def test_simulate_and_inspect_a_slide(tmp_path, capsys):

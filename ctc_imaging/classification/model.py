@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import platformdirs
 
 from ctc_imaging.classification.classes import CLASSES
 from ctc_imaging.classification.crops import CROP_PX, ROLES, UM_PER_PX, CropBatch
 from ctc_imaging.errors import ModelError
 from ctc_imaging.files import atomic_path, sha256_file, sha256_json, write_json
+from ctc_imaging.model_folders import DESCRIPTION, find_models, model_folders
 
 if TYPE_CHECKING:
     from ctc_imaging.classification.network import CellNetwork
 
 FORMAT = "ctc-imaging-classifier/1"
-WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
+WEIGHTS = "weights.safetensors"
 # A cell's probabilities mustn't depend on its company: every batch is filled up to this many.
 BATCH = 256
 DECIMALS = 6
@@ -157,27 +156,8 @@ def load_model(name: str = "default") -> Classifier:
 
 
 def list_models() -> dict[str, Path]:
-    """Find all models: name to folder, in the order of names; an earlier folder hides a later one."""
-    found: dict[str, Path] = {}
-    for folder in model_folders():
-        for description in sorted(folder.glob(f"*/{DESCRIPTION}")):
-            found.setdefault(description.parent.name, description.parent)
-    return dict(sorted(found.items()))
-
-
-def model_folders() -> list[Path]:
-    """Return the folders that are searched for models, first come first served."""
-    package = Path(__file__).resolve().parents[1]
-    # A wheel carries the models inside the package; a checkout keeps them beside it.
-    shipped = package / "_models"
-    folders = [user_models(), shipped if shipped.is_dir() else package.parent / "models"]
-    chosen = os.environ.get("CTC_IMAGING_MODELS")
-    return [Path(chosen), *folders] if chosen else folders
-
-
-def user_models() -> Path:
-    """Return the user's own model folder, where promoted models go."""
-    return Path(platformdirs.user_data_dir("ctc_imaging")) / "models"
+    """Find all classifiers: name to folder, in the order of names; an earlier folder hides a later one."""
+    return find_models(FORMAT.partition("/")[0])
 
 
 def read_model(folder: Path) -> Classifier:

@@ -8,11 +8,9 @@ from typing import Annotated
 import typer
 
 from ctc_imaging.cli import options
-from ctc_imaging.cli.output import note, result
+from ctc_imaging.cli.output import result
+from ctc_imaging.cli.segment import segment
 
-Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="TIFF, PNG or JPEG, nuclei bright.", show_default=False)]
-Labels = Annotated[Path, typer.Argument(metavar="LABELS.tif", help="Where the labels go.", show_default=False)]
-Channel = Annotated[int | None, typer.Option(metavar="N", help="Channel of the nuclei, counted from 0.")]
 Slide = Annotated[Path, typer.Argument(metavar="SLIDE", help="A file or folder.", show_default=False)]
 
 
@@ -21,32 +19,6 @@ def register(app: options.App) -> None:
     app.command(epilog="Example: ctc-imaging segment dapi.png labels.tif --pixel-size 0.5")(segment)
     app.command(epilog="Example: ctc-imaging inspect slide.ome.tif --panel emt-4")(inspect)
     app.command(epilog="Example: ctc-imaging models")(models)
-
-
-def segment(
-    image: Image,
-    labels: Labels,
-    channel: Channel = None,
-    pixel_size: options.PixelSize = None,
-    as_json: options.AsJson = False,
-) -> None:
-    """Write the nuclei of one image as a label map (uint32)."""
-    from ctc_imaging.cli.planes import check_labels_path, read_plane, write_labels
-    from ctc_imaging.segmentation import segment_nuclei
-
-    check_labels_path(labels)
-    plane = read_plane(image, channel or 0, pixel_size)
-    if channel is None and plane.channels > 1:
-        note(f"{image} has {plane.channels} channels: 0 is used, --channel chooses another")
-    found = segment_nuclei(plane.pixels, plane.pixel_size_um)
-    write_labels(labels, found, plane.pixel_size_um)
-    facts = {
-        "labels": labels,
-        "nuclei": int(found.max(initial=0)),
-        "channel": plane.channel,
-        "pixel_size_um": plane.pixel_size_um,
-    }
-    result(facts, f"{facts['nuclei']} nuclei\n{labels}", as_json)
 
 
 def inspect(

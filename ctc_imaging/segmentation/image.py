@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import warnings
 
+import cv2
 import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from ctc_imaging.errors import SegmentationError
+from ctc_imaging.segmentation import windows
 from ctc_imaging.segmentation.background import level_and_noise
+from ctc_imaging.segmentation.dark import stained_blocks
+from ctc_imaging.segmentation.instances import find_instances
+from ctc_imaging.segmentation.model import CLASSICAL, NucleusFinder, load_finder
 from ctc_imaging.segmentation.nuclei import NOISE_THRESHOLD, find_nuclei
 
 TYPICAL_NUCLEUS_UM = 8.0
@@ -17,16 +22,38 @@ TYPICAL_NUCLEUS_UM = 8.0
 
 PLAUSIBLE_UM = (0.02, 5.0)
 
+INSCRIBED_SHARE = 0.79
+"""Diameter of the inscribed circle of a thresholded, smoothed nucleus to that of a circle of its area (dsb2018)."""
+
+FINE_UM = 0.44
+"""Scale a single image is brought to: its outlines are worth more than its time."""
+
+RANGE_PX = (14.0, 24.0)
+"""Typical nuclei a finder sees best; those of cultured cells would be larger at the scale of blood."""
+
+SMALLEST_PX = 4.0
+"""Smallest diameter of a nucleus at the finder's scale."""
+
+
+MOST_PIXELS = 2**27
+"""An image isn't enlarged beyond this: about 10 GB of memory while it is looked at."""
+
 
 class UnknownScaleWarning(UserWarning):
-    """The pixel size was estimated from the image, not known."""
+    """The pixel size was estimated from the image, not known.
+
+    Attributes
+    ----------
+    pixel_size_um : float
+        The estimate.
+    """
+
+    def __init__(self, pixel_size_um: float) -> None:
+        super().__init__(f"pixel size unknown: {pixel_size_um:.2f} µm estimated from the nuclei")
+        self.pixel_size_um = pixel_size_um
 
 
-class OversizedWarning(UserWarning):
-    """Part of the image is stained over a greater length than any clump of cells."""
-
-
-def segment_nuclei(image: np.ndarray, pixel_size_um: float | None = None) -> np.ndarray:
+def segment_nuclei(image: np.ndarray, pixel_size_um: float | None = None, model: str = "nuclei") -> np.ndarray:
     """Segment the nuclei of one plane.
 
     Parameters
@@ -35,7 +62,8 @@ def segment_nuclei(image: np.ndarray, pixel_size_um: float | None = None) -> np.
         Nuclear stain, bright on dark; any integer or floating type.
     pixel_size_um : float, optional
         Estimated from the size of the bright objects, with an `UnknownScaleWarning`, where it is not given.
-        An `OversizedWarning` tells of stain without a gap over a greater length than any clump of cells.
+    model : str
+        Name of a nucleus network, or ``classical``, which needs no weights.
 
     Returns
     -------
@@ -46,23 +74,50 @@ def segment_nuclei(image: np.ndarray, pixel_size_um: float | None = None) -> np.
     ------
     SegmentationError
         If the image isn't one plane of finite numbers, or the pixel size isn't plausible.
+    ModelError
+        If there is no such model.
     """
+    finder = None if model == CLASSICAL else load_finder(model)
+    return segment_with(finder, image, pixel_size_um)
+
+
+def segment_with(finder: NucleusFinder | None, image: np.ndarray, pixel_size_um: float | None = None) -> np.ndarray:
+    """Segment the nuclei of one plane by a finder in hand, None for the classical way; else as `segment_nuclei`."""
     plane = _checked(image)
+    if pixel_size_um is not None and not PLAUSIBLE_UM[0] <= pixel_size_um <= PLAUSIBLE_UM[1]:
+        raise SegmentationError("image", f"a pixel size of {pixel_size_um} µm is not plausible", "give it in µm")
     threshold, signal = _signal(plane)
     if not (signal > threshold).any():
         return np.zeros(plane.shape, np.uint32)
+    diameter_px = _typical_diameter_px(signal, threshold)
     if pixel_size_um is None:
-        pixel_size_um = _estimate_pixel_size_um(signal, threshold)
-        warnings.warn(
-            f"pixel size unknown: {pixel_size_um:.2f} µm estimated from the nuclei", UnknownScaleWarning, stacklevel=2
-        )
-    if not PLAUSIBLE_UM[0] <= pixel_size_um <= PLAUSIBLE_UM[1]:
-        raise SegmentationError("image", f"a pixel size of {pixel_size_um} µm is not plausible", "give it in µm")
-    found = find_nuclei(signal, pixel_size_um, threshold)
-    if found.oversized.any():
-        share = found.oversized.mean()
-        warnings.warn(f"{share:.1%} of the image is stained without a gap: left out", OversizedWarning, stacklevel=2)
-    return _in_reading_order(found.labels)
+        pixel_size_um = float(np.clip(TYPICAL_NUCLEUS_UM / diameter_px, *PLAUSIBLE_UM))
+        warnings.warn(UnknownScaleWarning(pixel_size_um), stacklevel=3)
+    if finder is None:
+        return _in_reading_order(find_nuclei(signal, pixel_size_um, threshold).labels)
+    zoom = min(_zoom(pixel_size_um, diameter_px), (MOST_PIXELS / plane.size) ** 0.5)
+    maps = _maps(finder, signal, zoom, pixel_size_um / zoom)
+    return find_instances(maps, np.pi / 4 * (SMALLEST_PX / zoom) ** 2).astype(np.uint32)
+
+
+def _zoom(pixel_size_um: float, diameter_px: float) -> float:
+    """By how much to enlarge an image for a finder: to its scale, unless the nuclei would leave its range."""
+    least, most = (limit / diameter_px for limit in RANGE_PX)
+    return float(np.clip(pixel_size_um / FINE_UM, least, most))
+
+
+def _maps(finder: NucleusFinder, signal: np.ndarray, zoom: float, working_um: float) -> np.ndarray:
+    """Look at an image at the finder's scale, and bring the maps back to the image's."""
+    height, width = signal.shape
+    size = max(round(width * zoom), 1), max(round(height * zoom), 1)
+    seen = cv2.resize(signal, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
+    regions = windows.find_regions(stained_blocks(seen, working_um))
+    everything = slice(0, seen.shape[0]), slice(0, seen.shape[1])
+    wanted = np.ones(len(regions.boxes), bool)
+    maps = windows.look(finder, seen, regions, wanted, everything, (0, 0), working_um, windows.IMAGE_PATCHES)
+    maps = np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in maps])
+    maps[2:] /= np.float32(zoom)
+    return maps
 
 
 def _checked(image: np.ndarray) -> np.ndarray:
@@ -90,21 +145,22 @@ def _signal(plane: np.ndarray) -> tuple[float, np.ndarray]:
     return max(NOISE_THRESHOLD, 0.5 * float(threshold_otsu(signal))), signal
 
 
-def _estimate_pixel_size_um(signal: np.ndarray, threshold: float) -> float:
-    """Scale at which the typical nucleus, by the circle that fits inside it, has a typical diameter.
+def _typical_diameter_px(signal: np.ndarray, threshold: float) -> float:
+    """Diameter of the typical nucleus, told by the circle that fits inside it.
 
     Inscribed circles, because clumps of touching nuclei have one in each of their nuclei.
     """
     stained = signal > max(threshold, float(threshold_otsu(signal)))
-    depth_px = ndimage.gaussian_filter(ndimage.distance_transform_edt(ndimage.binary_fill_holes(stained)), 1.0)
-    peaks = depth_px[(depth_px == ndimage.maximum_filter(depth_px, size=7)) & (depth_px > 1.5)]
+    depth_px = cv2.distanceTransform(ndimage.binary_fill_holes(stained).astype(np.uint8), cv2.DIST_L2, 5)
+    depth_px = cv2.GaussianBlur(depth_px, (0, 0), 1.0)
+    peaks = depth_px[(depth_px == cv2.dilate(depth_px, np.ones((7, 7), np.uint8))) & (depth_px > 1.5)]
     if not len(peaks):
-        return 1.0
+        return TYPICAL_NUCLEUS_UM
     # Weighted by area: specks are many, but their area is small.
     order = np.argsort(peaks)
     share = np.cumsum(peaks[order] ** 2)
     radius_px = float(peaks[order][np.searchsorted(share, share[-1] / 2)])
-    return float(np.clip(TYPICAL_NUCLEUS_UM / (2 * radius_px), *PLAUSIBLE_UM))
+    return 2 * radius_px / INSCRIBED_SHARE
 
 
 def _in_reading_order(labels: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ctc_imaging.errors import ConfigError, PanelError
 from ctc_imaging.files import atomic_path, write_csv
@@ -27,6 +28,7 @@ CHANNEL_NAMES = {"dapi": "DAPI", "ck": "CK", "vim": "Vimentin", "cd45": "CD45"}
 _WHERE = "simulate slide"
 _SMALLEST_SIDE_PX = 64
 _TILE_PX = 512
+_OUTLINE_SHARE = 0.4
 _CELL_KINDS = ("ctc", "leukocyte", "naked_nucleus")
 
 
@@ -40,12 +42,15 @@ class SimulatedSlide:
     truth : DataFrame
         One row an object: `y_um`, `x_um`, `class`, `phenotype`, `diameter_um`, `cluster_id`, `kind`,
         `dying`, `snr_MARKER` (missing where the panel lacks the marker).
+    nuclei : ndarray of int32, shape (Y, X)
+        1 + the row in `truth` of the nucleus at each pixel; 0 where there is none.
     pixel_size_um : float
     channel_names : tuple of str
     """
 
     image: NDArray[np.uint16]
     truth: pd.DataFrame
+    nuclei: NDArray[np.int32]
     pixel_size_um: float
     channel_names: tuple[str, ...]
 
@@ -135,13 +140,16 @@ def simulate_with(
     background = np.array([optics.BACKGROUND_E[short] for short in shorts], np.float32)
     per_snr = _electrons_per_snr(objects, background, haze, fields, setting, pixel_size_um)
     signal = np.zeros((len(shorts), *shape_px), np.float32)
+    nuclei = np.zeros(shape_px, np.int32)
     for row, (top, left, stains) in enumerate(_render(objects, pixel_size_um, np.random.default_rng(look))):
         for channel, short in enumerate(shorts):
             if short in stains:
                 _add(signal[channel], stains[short] * per_snr[channel, row], top, left)
+        if objects["kind"].iat[row] in _CELL_KINDS and "dapi" in stains:
+            _mark(nuclei, _nucleus(stains["dapi"], pixel_size_um), row + 1, top, left)
     image = optics.photograph(signal, background, haze, fields, setting, pixel_size_um, noise)
     names = tuple(CHANNEL_NAMES[short] for short in shorts)
-    return SimulatedSlide(image, _truth(objects, shorts, pixel_size_um), pixel_size_um, names)
+    return SimulatedSlide(image, _truth(objects, shorts, pixel_size_um), nuclei, pixel_size_um, names)
 
 
 def check_options(
@@ -234,6 +242,21 @@ def _add(plane: Plane, patch: Plane, top: int, left: int) -> None:
     y, x = max(top, 0), max(left, 0)
     inner = patch[y - top : plane.shape[0] - top, x - left : plane.shape[1] - left]
     plane[y : y + inner.shape[0], x : x + inner.shape[1]] += inner
+
+
+def _nucleus(dapi: Plane, pixel_um: float) -> NDArray[np.bool_]:
+    """Mask of a nucleus: half its plateau, gaps between its lobes closed, as a person would draw it."""
+    smooth = ndimage.gaussian_filter(dapi, 0.35 / pixel_um)
+    mask = smooth > _OUTLINE_SHARE * np.percentile(smooth[smooth > 0.1 * smooth.max()], 80)
+    radius_px = max(round(0.8 / pixel_um), 1)
+    return ndimage.binary_fill_holes(ndimage.binary_closing(mask, iterations=radius_px))
+
+
+def _mark(labels: NDArray[np.int32], mask: NDArray[np.bool_], label: int, top: int, left: int) -> None:
+    """Set a label where a patch's mask says so, cut where it reaches over the edge."""
+    y, x = max(top, 0), max(left, 0)
+    inner = mask[y - top : labels.shape[0] - top, x - left : labels.shape[1] - left]
+    labels[y : y + inner.shape[0], x : x + inner.shape[1]][inner] = label
 
 
 def _truth(objects: pd.DataFrame, shorts: tuple[str, ...], pixel_um: float) -> pd.DataFrame:

@@ -1,0 +1,1 @@
+"""The nucleus network: real and simulated labelled images, augmentation, training, measuring."""

@@ -135,7 +135,7 @@ def run_cohort(
         if not force:
             run.check_same(inputs.identity)
         if cluster:
-            needed = installed(inputs.settings.model, tuple(inputs.facts()["packages"]))
+            needed = installed((inputs.settings.model, inputs.settings.nuclei), tuple(inputs.facts()["packages"]))
             cluster.check(needed, run.slides, [entry.slide for entry in inputs.entries])
         with Ledger(run.ledger, create=True) as ledger:
             tasks = [

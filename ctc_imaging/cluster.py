@@ -272,15 +272,15 @@ def use_one_thread() -> None:
 
 @dataclass(frozen=True)
 class Installation:
-    """What may change a result: `facts` about versions, our own code and a classifier, by name."""
+    """What may change a result: `facts` about versions, our own code and models, by name."""
 
-    model: str
+    models: tuple[str, str]
     packages: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
 
     def fault_here(self) -> Fault | None:
         """Say in which fact this process differs, if in any."""
-        here = installed(self.model, self.packages).facts
+        here = installed(self.models, self.packages).facts
         for (name, there), (_, found) in zip(self.facts, here, strict=True):
             if found != there:
                 return f"its {name} is {found}, not {there} as where the run was started", _SAME_ELSEWHERE
@@ -288,13 +288,13 @@ class Installation:
 
 
 @lru_cache(maxsize=4)
-def installed(model: str, packages: tuple[str, ...]) -> Installation:
+def installed(models: tuple[str, str], packages: tuple[str, ...]) -> Installation:
     """Sum up what is installed here.
 
     Parameters
     ----------
-    model : str
-        Name of the classifier in use.
+    models : tuple of str
+        Names of the classifier and of the nucleus finder in use.
     packages : tuple of str
         Distributions whose versions matter.
 
@@ -305,16 +305,18 @@ def installed(model: str, packages: tuple[str, ...]) -> Installation:
     """
     import ctc_imaging
     from ctc_imaging.classification import load_model
+    from ctc_imaging.segmentation.model import load_finder
 
     code = sorted(Path(ctc_imaging.__file__).parent.rglob("*.py"))
     facts = {
         "Python": ".".join(platform.python_version_tuple()[:2]),
         "ctc-imaging": ctc_imaging.__version__,
         "code of ctc-imaging": sha256_json([path.read_text(encoding="utf-8") for path in code])[:12],
-        f"model {model}": load_model(model).hash[:12],
+        f"model {models[0]}": load_model(models[0]).hash[:12],
+        f"model {models[1]}": load_finder(models[1]).hash[:12],
         **{name: _version(name) for name in packages},
     }
-    return Installation(model, packages, tuple(facts.items()))
+    return Installation(models, packages, tuple(facts.items()))
 
 
 def survey(needed: Installation, paths: Sequence[str]) -> Fault | None:

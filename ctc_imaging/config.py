@@ -22,8 +22,9 @@ _LOWEST = {"seed": 0, "tile_px": 256, "landmark_day": 0, "horizon_days": 1}
 class Settings:
     """Everything that may change a run's figures, apart from its input.
 
-    `panel` is a shipped panel's name or the path of a YAML file, `model` a model's name. Lengths are
-    pixels, times days since surgery: curves start at `landmark_day` and end at `horizon_days`.
+    `panel` is a shipped panel's name or the path of a YAML file, `model` a classifier's name, `nuclei` that of what
+    finds the nuclei (a network, or ``classical``). Lengths are pixels, times days since surgery: curves start at
+    `landmark_day` and end at `horizon_days`.
 
     Raises
     ------
@@ -33,6 +34,7 @@ class Settings:
 
     panel: str = "emt-4"
     model: str = "default"
+    nuclei: str = "nuclei"
     seed: int = 0
     tile_px: int = 2048
     landmark_day: int = 30
@@ -43,8 +45,13 @@ class Settings:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the settings as hex, without panel and model: those are hashed by content, not by path."""
-        return sha256_json({name: value for name, value in asdict(self).items() if name not in ("panel", "model")})
+        """SHA-256 of the settings as hex, without those that are hashed by content, not by name."""
+        return sha256_json(self.plain)
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The settings that aren't the name of something with a content of its own."""
+        return {name: value for name, value in asdict(self).items() if name not in ("panel", "model", "nuclei")}
 
 
 def load_settings(path: Path | None = None, **overrides: Any) -> Settings:

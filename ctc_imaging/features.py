@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 import pandas as pd
-from scipy import ndimage
+from numba import njit
 
 from ctc_imaging.panel import Panel, Role
+
+_EDGES = ("top", "left", "bottom", "right")
+_EDGE_NAMES = np.array(["+".join(_EDGES[i] for i in range(4) if code >> i & 1) for code in range(16)], object)
 
 
 @dataclass(frozen=True)
@@ -19,13 +22,16 @@ class CellPixels:
     Attributes
     ----------
     cells, nuclei : int32 ndarray, shape (h, w)
-        Labels 1..n of the cells to measure; 0 for everything else.
+        Labels 1..n of the cells to measure; 0 for everything else. A nucleus has its cell's label, and
+        not every cell has one.
     above, signal : float32 ndarray, shape (C, h, w)
         Pixels over local background, in the slide's units and in units of its noise.
     origin_px : tuple of int
-        Slide coordinates (y, x) of the window's first pixel.
+        Working coordinates (y, x) of the window's first pixel.
     slide_px : tuple of int
-        Height and width of the whole slide, for cells cut by its edge.
+        Height and width of the whole slide in its own pixels, for cells cut by its edge.
+    factor : int
+        Side of a working pixel in the slide's own pixels; the first begins where the slide does.
     """
 
     cells: np.ndarray
@@ -34,6 +40,7 @@ class CellPixels:
     signal: np.ndarray
     origin_px: tuple[int, int]
     slide_px: tuple[int, int]
+    factor: int = 1
 
 
 def measure_cells(view: CellPixels, panel: Panel, pixel_size_um: float) -> pd.DataFrame:
@@ -45,86 +52,200 @@ def measure_cells(view: CellPixels, panel: Panel, pixel_size_um: float) -> pd.Da
     panel : Panel
         Gives the order of the channels and the names of their columns.
     pixel_size_um : float
+        Of the slide's own pixels.
 
     Returns
     -------
     DataFrame
         n rows, columns as ``cells.parquet`` up to ``MARKER_snr``, then ``at_edge``. The nuclear stain
-        is averaged over the nucleus, every other marker over the whole cell. ``edges`` names the
-        edges of the scan that cut the cell (``top``, ``left``, ``bottom``, ``right``), joined by ``+``.
+        is averaged over the nucleus, every other marker over the whole cell, and so is the nuclear stain
+        where there is no nucleus. ``edges`` names the edges of the scan that cut the cell (``top``,
+        ``left``, ``bottom``, ``right``), joined by ``+``.
     """
-    count = int(view.cells.max(initial=0))
-    rows, columns = np.nonzero(view.cells)
-    label = view.cells[rows, columns]
-    y_px, x_px = rows + float(view.origin_px[0]), columns + float(view.origin_px[1])
-    area_px = _sums(label, count)
-    centre_y, centre_x = _sums(label, count, y_px) / area_px, _sums(label, count, x_px) / area_px
-    boxes = ndimage.find_objects(view.cells)
+    cells = np.ascontiguousarray(view.cells, np.int32)
+    sums = _sums(cells, view, panel)
+    y_px, x_px = _centres(sums, view).T
+    working_um = pixel_size_um * view.factor
+    edges = _edges(sums.boxes, view)
     table = {
-        "y_um": centre_y * pixel_size_um,
-        "x_um": centre_x * pixel_size_um,
-        "y_px": centre_y,
-        "x_px": centre_x,
-        "area_um2": area_px * pixel_size_um**2,
-        "diameter_um": np.sqrt(4 / np.pi * area_px) * pixel_size_um,
-        "nucleus_area_um2": _sums(view.nuclei[view.nuclei > 0], count) * pixel_size_um**2,
-        "eccentricity": _eccentricity(label, count, y_px, x_px, area_px),
-        "solidity": _solidity(view.cells, boxes, area_px),
-        **_signals(view, panel, count),
+        "y_um": y_px * pixel_size_um,
+        "x_um": x_px * pixel_size_um,
+        "y_px": y_px,
+        "x_px": x_px,
+        "area_um2": sums.area_px * working_um**2,
+        "diameter_um": np.sqrt(4 / np.pi * sums.area_px) * working_um,
+        "nucleus_area_um2": sums.nucleus_px * working_um**2,
+        "eccentricity": _eccentricity(sums),
+        "solidity": sums.area_px / _hull_areas(cells, sums.boxes),
+        **_signals(sums, panel),
     }
-    edges = [_edges(box, view) for box in boxes]
-    return pd.DataFrame({**table, "at_edge": [edge != "" for edge in edges], "edges": edges}).astype({"at_edge": bool})
+    return pd.DataFrame({**table, "at_edge": edges != "", "edges": edges})
 
 
-def _sums(label: np.ndarray, count: int, weights: np.ndarray | None = None) -> np.ndarray:
-    """Sum per label 1..count, in reading order, so the same pixels give the same bits in any window."""
-    return np.bincount(label, weights=weights, minlength=count + 1)[1:].astype(np.float64)
+class _Sums(NamedTuple):
+    """What is added up over the pixels of each cell, shape (n, ...).
+
+    Integers wherever possible, counted from the cell's own first pixel in reading order; signals in reading
+    order: so that the same pixels give the same bits in any window.
+    """
+
+    area_px: np.ndarray
+    nucleus_px: np.ndarray
+    boxes: np.ndarray  # y0, y1, x0, x1 in the window
+    first: np.ndarray  # y, x in the window
+    moments: np.ndarray  # y, x, yy, xx, yx from there
+    over_cell: np.ndarray  # (above, signal), channels
+    over_nucleus: np.ndarray  # (above, signal) of the nuclear stain
 
 
-def _signals(view: CellPixels, panel: Panel, count: int) -> dict[str, np.ndarray]:
-    columns = {}
-    for channel, above, signal in zip(panel.channels, view.above, view.signal, strict=True):
-        region = view.nuclei if channel.role == Role.NUCLEUS else view.cells
-        inside = region > 0
-        label = region[inside]
-        area_px = _sums(label, count)
-        columns[f"{channel.short}_mean"] = _sums(label, count, above[inside]) / area_px
-        columns[f"{channel.short}_snr"] = _sums(label, count, signal[inside]) / area_px
-    return columns
+def _sums(cells: np.ndarray, view: CellPixels, panel: Panel) -> _Sums:
+    count, nuclear = int(cells.max(initial=0)), slice(_nuclear(panel), _nuclear(panel) + 1)
+    runs, nucleus_runs = _runs(cells), _runs(np.ascontiguousarray(view.nuclei, np.int32))
+    planes = [np.ascontiguousarray(planes, np.float32) for planes in (view.above, view.signal)]
+    area_px, boxes, first, moments = _add_up_places(runs, count)
+    return _Sums(
+        area_px=area_px,
+        nucleus_px=_add_up_places(nucleus_runs, count)[0],
+        boxes=boxes,
+        first=first,
+        moments=moments,
+        over_cell=np.stack([_add_up(runs, channels, count) for channels in planes], axis=1),
+        over_nucleus=np.hstack([_add_up(nucleus_runs, channels[nuclear], count) for channels in planes]),
+    )
 
 
-def _eccentricity(label: np.ndarray, count: int, y_px: np.ndarray, x_px: np.ndarray, area_px: np.ndarray) -> np.ndarray:
+def _nuclear(panel: Panel) -> int:
+    return next(index for index, channel in enumerate(panel.channels) if channel.role == Role.NUCLEUS)
+
+
+@njit(cache=True)
+def _runs(labels: np.ndarray) -> np.ndarray:
+    """Runs of one label along a row, in reading order: label - 1, y, first x, x after the last."""
+    height, width = labels.shape
+    runs, end = np.empty((4 * width, 4), np.int64), 0
+    for y in range(height):
+        if end + width > len(runs):
+            runs = np.concatenate((runs, np.empty_like(runs)))
+        end = _add_runs(labels[y], y, runs, end)
+    return runs[:end]
+
+
+@njit(cache=True)
+def _add_runs(row: np.ndarray, y: int, runs: np.ndarray, end: int) -> int:
+    label = start = 0
+    for x in range(len(row)):
+        if row[x] != label:
+            if label > 0:
+                runs[end] = label - 1, y, start, x
+                end += 1
+            label, start = row[x], x
+    if label > 0:
+        runs[end] = label - 1, y, start, len(row)
+        end += 1
+    return end
+
+
+@njit(cache=True)
+def _add_up_places(runs: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Area, box, first pixel and moments of each label; see `_Sums`."""
+    area, boxes = np.zeros(count, np.int64), np.zeros((count, 4), np.int64)
+    first, moments = np.zeros((count, 2), np.int64), np.zeros((count, 5), np.int64)
+    for i, y, start, stop in runs:
+        if area[i] == 0:
+            first[i] = y, start
+            boxes[i] = y, y, start, stop
+        area[i] += stop - start
+        boxes[i, 1], boxes[i, 2], boxes[i, 3] = y + 1, min(boxes[i, 2], start), max(boxes[i, 3], stop)
+        dy = y - first[i, 0]
+        for dx in range(start - first[i, 1], stop - first[i, 1]):
+            moments[i, 0] += dy
+            moments[i, 1] += dx
+            moments[i, 2] += dy * dy
+            moments[i, 3] += dx * dx
+            moments[i, 4] += dy * dx
+    return area, boxes, first, moments
+
+
+@njit(cache=True)
+def _add_up(runs: np.ndarray, planes: np.ndarray, count: int) -> np.ndarray:
+    """Sum of each plane over each label, shape (count, planes)."""
+    sums = np.zeros((count, len(planes)))
+    for i, y, start, stop in runs:
+        for channel in range(len(planes)):
+            total = sums[i, channel]
+            for x in range(start, stop):
+                total += planes[channel, y, x]
+            sums[i, channel] = total
+    return sums
+
+
+def _centres(sums: _Sums, view: CellPixels) -> np.ndarray:
+    """Centres of gravity (y, x) in the slide's own pixels, shape (n, 2)."""
+    area_px = sums.area_px[:, None]
+    working = (area_px * (sums.first + np.array(view.origin_px)) + sums.moments[:, :2]) / area_px
+    return working * view.factor + (view.factor - 1) / 2
+
+
+def _eccentricity(sums: _Sums) -> np.ndarray:
     """Eccentricity of the ellipse with the same second moments (0 a circle, towards 1 a line)."""
-    mean_y, mean_x = _sums(label, count, y_px) / area_px, _sums(label, count, x_px) / area_px
-    dy, dx = y_px - mean_y[label - 1], x_px - mean_x[label - 1]
+    area_px = sums.area_px.astype(float)
+    y, x, yy, xx, yx = sums.moments.T.astype(float)
     # 1/12 is a pixel's own second moment: without it a line of pixels would have no width.
-    yy = _sums(label, count, dy * dy) / area_px + 1 / 12
-    xx = _sums(label, count, dx * dx) / area_px + 1 / 12
-    xy = _sums(label, count, dy * dx) / area_px
-    spread = np.sqrt((yy - xx) ** 2 + 4 * xy**2)
+    yy = (area_px * yy - y * y) / area_px**2 + 1 / 12
+    xx = (area_px * xx - x * x) / area_px**2 + 1 / 12
+    yx = (area_px * yx - y * x) / area_px**2
+    spread = np.sqrt((yy - xx) ** 2 + 4 * yx**2)
     return np.sqrt(2 * spread / (yy + xx + spread))
 
 
-def _solidity(cells: np.ndarray, boxes: list[tuple[slice, slice]], area_px: np.ndarray) -> np.ndarray:
-    """Area over the area of the convex hull of the pixels' corners."""
-    result = np.empty(len(boxes))
-    for index, box in enumerate(boxes):
-        mask = np.pad(cells[box] == index + 1, ((0, 1), (0, 1)))
-        # Corners of pixels: a pixel at (y, x) covers (y, x) to (y + 1, x + 1).
-        corners = mask | np.roll(mask, 1, 0) | np.roll(mask, 1, 1) | np.roll(mask, (1, 1), (0, 1))
-        hull = cv2.convexHull(np.argwhere(corners).astype(np.int32))
-        result[index] = area_px[index] / cv2.contourArea(hull)
-    return result
+@njit(cache=True)
+def _hull_areas(cells: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Area of the convex hull of each cell's pixels, which are squares of side 1."""
+    areas = np.empty(len(boxes))
+    for i in range(len(boxes)):
+        y0, y1, x0, x1 = boxes[i]
+        # Outermost corners at each height between rows, as seen from the left and from the right.
+        left, right = np.full(y1 - y0 + 1, x1), np.full(y1 - y0 + 1, -x0)
+        for y in range(y1 - y0):
+            row = cells[y0 + y, x0:x1]
+            for x in range(x1 - x0):
+                if row[x] == i + 1:
+                    left[y], left[y + 1] = min(left[y], x0 + x), min(left[y + 1], x0 + x)
+                    right[y], right[y + 1] = min(right[y], -x0 - x - 1), min(right[y + 1], -x0 - x - 1)
+        areas[i] = -(_under_hull(left) + _under_hull(right)) / 2
+    return areas
 
 
-def _edges(box: tuple[slice, slice], view: CellPixels) -> str:
-    """Name which edges of the scan the cell touches."""
-    rows, columns = box
-    y0, x0 = view.origin_px
-    touched = {
-        "top": rows.start + y0 == 0,
-        "left": columns.start + x0 == 0,
-        "bottom": rows.stop + y0 == view.slide_px[0],
-        "right": columns.stop + x0 == view.slide_px[1],
-    }
-    return "+".join(edge for edge, touches in touched.items() if touches)
+@njit(cache=True)
+def _under_hull(values: np.ndarray) -> int:
+    """Twice the area between the lower convex hull of values at 0, 1, 2, ... and zero."""
+    hull, last, area = np.empty(len(values), np.int64), -1, 0
+    for i in range(len(values)):
+        while last > 0:
+            a, b = hull[last - 1], hull[last]
+            if (values[b] - values[a]) * (i - a) < (values[i] - values[a]) * (b - a):
+                break
+            last -= 1
+        last += 1
+        hull[last] = i
+    for k in range(last):
+        area += (hull[k + 1] - hull[k]) * (values[hull[k]] + values[hull[k + 1]])
+    return area
+
+
+def _signals(sums: _Sums, panel: Panel) -> dict[str, np.ndarray]:
+    """Mean above background of each channel, and the same in noise units."""
+    nuclear, has_nucleus = _nuclear(panel), sums.nucleus_px > 0
+    means = sums.over_cell / sums.area_px[:, None, None]
+    means[has_nucleus, :, nuclear] = sums.over_nucleus[has_nucleus] / sums.nucleus_px[has_nucleus, None]
+    columns = {}
+    for index, short in enumerate(panel.shorts):
+        columns[f"{short}_mean"], columns[f"{short}_snr"] = means[:, :, index].T
+    return columns
+
+
+def _edges(boxes: np.ndarray, view: CellPixels) -> np.ndarray:
+    """Name which edges of the scan each cell touches."""
+    (y0, x0), (height, width) = view.origin_px, (-(-side // view.factor) for side in view.slide_px)
+    touched = boxes[:, 0] + y0 == 0, boxes[:, 2] + x0 == 0, boxes[:, 1] + y0 == height, boxes[:, 3] + x0 == width
+    return _EDGE_NAMES[sum(edge << bit for bit, edge in enumerate(np.array(touched, np.int64)))]

@@ -50,6 +50,7 @@ TABLES = ("cohort", "clinical", "imaging", "markers", "schedule")
 class Inputs:
     """The checked input of a run.
 
+    `nuclei_hash` is that of what finds the nuclei; runs made before it had one have none.
     `tables` holds the normalised text of each table that was given (of the cohort always), `panels`
     each panel in use by the name or path it is called by; the run goes by the first of them, which is that
     of slides that name none, if there are any.
@@ -64,6 +65,7 @@ class Inputs:
     panels: Mapping[str, Panel]
     model_hash: str
     tables: Mapping[str, str]
+    nuclei_hash: str = ""
     simulated: bool = False
     command: tuple[str, ...] = field(default_factory=lambda: tuple(sys.argv))
     pseudonyms: Pseudonyms | None = None
@@ -78,14 +80,13 @@ class Inputs:
     @property
     def identity(self) -> dict[str, dict[str, Any]]:
         """What one run can't mix: version, configuration, panels, model and cohort, without any path."""
-        settings = asdict(self.settings)
         names = {called: panel.name for called, panel in self.panels.items()}
         cohort = [{**_as_row(entry), "slide": "", "panel": names.get(entry.panel or "")} for entry in self.entries]
         return {
             "version": {"number": ctc_imaging.__version__},
-            "configuration": {name: value for name, value in settings.items() if name not in ("panel", "model")},
+            "configuration": self.settings.plain,
             "panel": {panel.name: panel.hash for panel in self.panels.values()},
-            "model": {"hash": self.model_hash},
+            "model": {"hash": self.model_hash, **({"nuclei": self.nuclei_hash} if self.nuclei_hash else {})},
             "cohort": {"slides": len(cohort), "hash": sha256_json(cohort)},
         }
 
@@ -108,6 +109,7 @@ class Inputs:
             "panel": {**asdict(self.panel), "hash": self.panel.hash},
             "panels": {called: asdict(panel) for called, panel in panels.items()},
             "model": {"name": self.settings.model, "hash": self.model_hash},
+            "nuclei": {"name": self.settings.nuclei, "hash": self.nuclei_hash},
             "tables": {name: sha256_json(text) for name, text in self.tables.items()},
             "python": platform.python_version(),
             "packages": {name: _version(name) for name in _PACKAGES},
@@ -158,6 +160,7 @@ def load_inputs(
         settings=settings,
         panels=_panels(cohort, entries, settings.panel, default),
         model_hash=model_hash(settings.model),
+        nuclei_hash=nuclei_hash(settings.nuclei),
         tables={"cohort": _to_csv([_as_row(entry) for entry in entries]), **tables},
         # The simulator lays the truth beside its cohort table.
         simulated=(cohort.parent / "truth").is_dir(),
@@ -220,6 +223,19 @@ def model_hash(name: str) -> str:
     from ctc_imaging.classification import load_model
 
     return load_model(name).hash
+
+
+def nuclei_hash(name: str) -> str:
+    """Load what finds nuclei once, to be sure that it is whole, and return its hash.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model or it is damaged.
+    """
+    from ctc_imaging.segmentation.model import load_finder
+
+    return load_finder(name).hash
 
 
 def save_tables(run: RunFolder, inputs: Inputs) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import product
 from pathlib import Path
@@ -164,6 +164,22 @@ class WorkingCopy(Slide):
 
     def __reduce__(self) -> tuple[Callable[[Path, Path], Slide], tuple[Path, Path]]:
         return open_copy, (self.files[0].parent, self.path)
+
+    def read(self, channels: Sequence[int], y0: int, y1: int, x0: int, x1: int) -> NDArray:
+        """Read a region straight from the flat files (see `Slide.read`)."""
+        self._check_region(channels, y0, y1, x0, x1)
+        region = np.empty((len(channels), y1 - y0, x1 - x0), self.dtype)
+        for target, channel in zip(region, channels, strict=True):
+            target[...] = self._mapped(channel)[y0:y1, x0:x1]
+        return region
+
+    def _mapped(self, channel: int) -> NDArray:
+        """Map a channel's file for one read only: its pages don't stay in memory."""
+        file = self.files[channel]
+        try:
+            return np.memmap(file, self.dtype, "r", shape=self.shape[1:])
+        except (OSError, ValueError) as error:
+            raise SlideError(self.path, f"its working copy {file} is damaged ({error})", "run it again") from error
 
 
 def open_copy(folder: Path, scan: Path, warnings: tuple[str, ...] = ()) -> Slide:

@@ -73,7 +73,9 @@ def _process(slide: Slide, panel: Panel, entry: SlideEntry, folder: Path, settin
     check_stains(quality.overlap, panel, entry.sample_kind, entry.slide)
     background = measure_background(slide, channels)
     classifier = _classifier(settings.model)
-    cells = find_and_call_cells(slide, channels, panel, background, classifier, folder, settings.tile_px)
+    cells = find_and_call_cells(
+        slide, channels, panel, background, classifier, folder, settings.tile_px, settings.nuclei
+    )
     quality = quality.without(cells.attrs["unresolved_fraction"]).noting(slide.warnings)
     cells["assessed"] = quality.contains(cells["y_px"].to_numpy(), cells["x_px"].to_numpy())
     write_parquet(folder / "cells.parquet", _in_order(cells, panel))
@@ -92,6 +94,7 @@ def find_and_call_cells(
     classifier: Classifier,
     folder: Path,
     tile_px: int,
+    finder: str,
 ) -> pd.DataFrame:
     """Segment, measure, call and cluster the cells of a slide, writing its label image.
 
@@ -110,7 +113,7 @@ def find_and_call_cells(
     if pixel_size_um is None:
         raise SlideError(slide.path, "the pixel size isn't in the file", "give it in the cohort's column pixel_size_um")
     labels = create_labels(folder / "labels.ome.zarr", *slide.shape[1:])
-    cells = segment_slide(slide, channels, panel, background, labels, pixel_size_um, tile_px, current_map())
+    cells = segment_slide(slide, channels, panel, background, labels, pixel_size_um, tile_px, current_map(), finder)
     unresolved = cells.attrs["oversized_um2"] / (slide.shape[1] * slide.shape[2] * pixel_size_um**2)
     cells = call_cells(slide, channels, panel, background, labels, cells, classifier, current_map())
     cells = find_clusters(cells, labels, panel.clusters, pixel_size_um)

@@ -104,15 +104,18 @@ class Slide:
         SlideError
             If a chunk is damaged, or holds values that aren't finite.
         """
+        self._check_region(channels, y0, y1, x0, x1)
+        region = np.empty((len(channels), y1 - y0, x1 - x0), self.dtype)
+        for target, channel in zip(region, channels, strict=True):
+            self._fill(target, channel, y0, x0)
+        return region
+
+    def _check_region(self, channels: Sequence[int], y0: int, y1: int, x0: int, x1: int) -> None:
         count, height, width = self.shape
         if not (0 <= y0 < y1 <= height and 0 <= x0 < x1 <= width):
             raise IndexError(f"region [{y0}:{y1}, {x0}:{x1}] isn't on the slide of {height} x {width} px")
         if any(not 0 <= channel < count for channel in channels):
             raise IndexError(f"channels {list(channels)} aren't all on the slide of {count}")
-        region = np.empty((len(channels), y1 - y0, x1 - x0), self.dtype)
-        for target, channel in zip(region, channels, strict=True):
-            self._fill(target, channel, y0, x0)
-        return region
 
     def close(self) -> None:
         """Close the files and forget the cached chunks."""

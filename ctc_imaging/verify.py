@@ -163,7 +163,8 @@ def _check_identity(run: RunFolder, facts: Mapping[str, Any]) -> Iterator[Findin
 
     identity = facts["identity"]
     panels = {called: run.panel(called) for called in facts["panels"]}
-    again = Inputs(load_cohort(run.table("cohort")), run.settings(), panels, facts["model"]["hash"], {})
+    hashes = [(facts[kind] or {"hash": ""})["hash"] for kind in ("model", "nuclei")]
+    again = Inputs(load_cohort(run.table("cohort")), run.settings(), panels, hashes[0], {}, hashes[1])
     if again.identity["version"] != identity["version"]:
         number = identity["version"]["number"]
         yield _note(
@@ -285,15 +286,18 @@ def _check_leftovers(run: RunFolder, record: _Record) -> Iterator[Finding]:
 
 
 def _check_model(run: RunFolder) -> Iterator[Finding]:
-    from ctc_imaging.inputs import model_hash
+    from ctc_imaging.inputs import model_hash, nuclei_hash
 
-    model = run.read()["model"]
-    remedy = "install that model to compute anew what it called"
-    try:
-        if model_hash(model["name"]) != model["hash"]:
-            yield _note(run.description, f"the model {model['name']} installed now is another", remedy)
-    except ModelError as error:
-        yield _note(run.description, f"the model {model['name']} can't be loaded now ({error.fault})", remedy)
+    facts = run.read()
+    remedy = "install that model to compute anew what it found"
+    for model, hash_of in ((facts["model"], model_hash), (facts["nuclei"], nuclei_hash)):
+        if model is None:
+            continue
+        try:
+            if hash_of(model["name"]) != model["hash"]:
+                yield _note(run.description, f"the model {model['name']} installed now is another", remedy)
+        except ModelError as error:
+            yield _note(run.description, f"the model {model['name']} can't be loaded now ({error.fault})", remedy)
 
 
 def _check_calls(mirror: _Mirror, record: _Record) -> Iterator[Finding]:

@@ -70,6 +70,7 @@ def slide_with_cells(signals: list[dict[str, float]], panel=PANEL, dtype=np.uint
             image[(panel.shorts.index(short), *place)] = LEVEL + snr * NOISE
     cells = pd.DataFrame({"cell_id": np.arange(1, len(signals) + 1), "y_px": 60.0})
     cells["x_px"] = 60.0 * cells["cell_id"]
+    cells["nucleus_area_um2"] = 110.0
     for short in panel.shorts:
         cells[f"{short}_snr"] = [signal.get(short, 0.0) for signal in signals]
     return PlainSlide(image), labels, cells
@@ -131,6 +132,16 @@ def test_a_slide_is_called_cell_by_cell():
     assert called["phenotype"].tolist() == ["epithelial", "", "hybrid", "mesenchymal"]
     np.testing.assert_allclose(called[["p_ctc", "p_leukocyte", "p_artefact"]].sum(axis=1), 1, atol=1e-5)
     assert called["focus"].notna().all()
+
+
+def test_what_has_no_nucleus_is_an_artefact_however_bright_its_markers():
+    slide, labels, cells = slide_with_cells([{"ck": 12}, {"ck": 12}])
+    labels[1][labels[1] == 2] = 0
+    cells.loc[1, "nucleus_area_um2"] = 0.0
+    channels = {short: index for index, short in enumerate(PANEL.shorts)}
+    called = call_cells(slide, channels, PANEL, flat_background(4), labels, cells, BrightnessClassifier())
+    assert called["call"].tolist() == ["ctc", "artefact"]
+    assert called["phenotype"].tolist() == ["epithelial", ""]
 
 
 def test_calls_go_to_their_own_cells_whatever_the_order_of_rows():

@@ -255,7 +255,7 @@ def test_without_dask_the_extra_is_named(monkeypatch):
 
 
 def test_a_worker_says_what_it_lacks(tmp_path):
-    here = installed("default", ("numpy",))
+    here = installed(("default", "nuclei"), ("numpy",))
     (tmp_path / "token").touch()
     assert survey(here, [str(tmp_path / "token")]) is None
     assert "doesn't see" in survey(here, [str(tmp_path / "token"), str(tmp_path / "none")])[0]

@@ -28,7 +28,7 @@ def test_settings_survive_json(settings):
     assert Settings(**json.loads(json.dumps(asdict(settings)))) == settings
 
 
-@given(SETTINGS, st.sampled_from(["panel", "model"]))
+@given(SETTINGS, st.sampled_from(["panel", "model", "nuclei"]))
 def test_the_hash_leaves_names_and_paths_out(settings, field):
     other = Settings(**{**asdict(settings), field: "/elsewhere/x"})
     assert other.hash == settings.hash

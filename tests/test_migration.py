@@ -170,7 +170,8 @@ def run(tmp_path):
 
 def test_facts_of_schema_1_get_what_came_later_by_default(run):
     before = json.loads(run.description.read_text())
-    assert run.read() == {**before, "schema": SCHEMA_VERSION, "pseudonymised": False, "pseudonym_key": None}
+    later = {"pseudonymised": False, "pseudonym_key": None, "nuclei": None}
+    assert run.read() == {**before, "schema": SCHEMA_VERSION, **later}
     assert json.loads(run.description.read_text()) == before
 
 

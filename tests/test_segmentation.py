@@ -18,7 +18,7 @@ from ctc_imaging.segmentation import measure_background, segment_nuclei, segment
 from ctc_imaging.segmentation.background import BLOCK_PX, level_and_noise
 from ctc_imaging.segmentation.cells import REACH_UM, find_cells
 from ctc_imaging.segmentation.image import UnknownScaleWarning
-from ctc_imaging.segmentation.tiled import Box, segment_tile
+from ctc_imaging.segmentation.tiled import Box, Grid, segment_tile
 
 PANEL = load_panel("emt-4")
 CHANNELS = dict(zip(PANEL.shorts, range(4), strict=True))
@@ -67,7 +67,9 @@ def test_each_separate_nucleus_is_found_once_where_it_is():
     labels, cells = segment(paint_discs((420, 520), centres))
     assert len(cells) == len(centres)
     found = cells[["y_px", "x_px"]].to_numpy()
-    assert np.abs(found - np.array(centres)).max() < 1
+    away = np.abs(found[:, None] - np.array(centres)).max(axis=2)
+    assert sorted(away.argmin(axis=1)) == list(range(len(centres)))
+    assert away.min(axis=1).max() < 1
     assert cells["cell_id"].tolist() == list(range(1, len(cells) + 1))
     assert set(np.unique(labels[0])) == set(np.unique(labels[1])) == set(range(len(cells) + 1))
 
@@ -105,6 +107,7 @@ def test_tiled_equals_untiled_to_the_pixel(tile_px, seed, count, shape):
     labels, cells = segment(pixels, tile_px)
     assert np.array_equal(labels, whole_labels)
     pd.testing.assert_frame_equal(cells, whole, check_exact=True)
+    assert cells.attrs == whole.attrs
 
 
 def as_elsewhere(function, items):
@@ -127,7 +130,8 @@ def test_tiles_done_in_other_processes_give_the_same_bytes(count, tile_px):
 def test_a_tile_travels_small():
     slide = ArraySlide(paint_discs((500, 500), scatter(120, (500, 500), 1), radius_px=6))
     background = measure_background(slide, CHANNELS)
-    tile = segment_tile(slide, CHANNELS, PANEL, background, PIXEL_UM, Box(0, 500, 0, 500))
+    grid = Grid.of((500, 500), PIXEL_UM)
+    tile = segment_tile(slide, CHANNELS, PANEL, background, grid, "nuclei", Box(0, 500, 0, 500))
     assert tile.labels.dtype == np.uint8
     assert len(pickle.dumps(tile)) < slide.pixels.nbytes / 20
 
@@ -173,8 +177,8 @@ def test_cytoplasm_needs_signal_and_stays_within_reach():
     nuclei = np.zeros((100, 100), np.int32)
     nuclei[40:60, 40:60] = 1
     dark = np.zeros((1, 100, 100), np.float32)
-    assert np.array_equal(find_cells(nuclei, dark, PIXEL_UM), nuclei)
-    cells = find_cells(nuclei, dark + 10, PIXEL_UM)
+    assert np.array_equal(find_cells(nuclei, dark, PIXEL_UM).labels, nuclei)
+    cells = find_cells(nuclei, dark + 10, PIXEL_UM).labels
     away = ndimage.distance_transform_edt(nuclei == 0)
     assert np.array_equal(cells > 0, away <= REACH_UM / PIXEL_UM)
 

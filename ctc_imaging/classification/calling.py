@@ -71,8 +71,8 @@ def call_cells(
     Returns
     -------
     DataFrame
-        `cells` with `p_ctc`, `p_leukocyte`, `p_artefact` (float64), `call`, `phenotype` (text, empty
-        for all but CTCs) and `focus` (see `edge_sharpness`).
+        `cells` with `p_ctc`, `p_leukocyte`, `p_artefact` (float64), `call` (an object without a nucleus is an
+        artefact), `phenotype` (text, empty for all but CTCs) and `focus` (see `edge_sharpness`).
     """
     order = crop_order(cells)
     runs = [order[start : start + CELLS_A_RUN] for start in range(0, len(order), CELLS_A_RUN)]
@@ -84,6 +84,8 @@ def call_cells(
         positive[rows] = readings[1] >= POSITIVE
     calls = decide(p, classifier.thresholds)
     calls[(calls == "ctc") & _unsupported(cells, panel, positive)] = INDETERMINATE
+    # Whatever its markers, by every definition of a CTC and of a leukocyte it has a nucleus.
+    calls[cells["nucleus_area_um2"].to_numpy() == 0] = "artefact"
     columns = {
         **{f"p_{name}": p[:, index] for index, name in enumerate(CLASSES)},
         "call": calls,

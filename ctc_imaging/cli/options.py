@@ -15,6 +15,9 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="A folder made by ctc-i
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, all else elsewhere.")]
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Settings as YAML; options go before them.")]
 Model = Annotated[str | None, typer.Option(metavar="NAME", help="Classifier, see ctc-imaging models.")]
+Nuclei = Annotated[
+    str | None, typer.Option(metavar="NAME", help="What finds the nuclei: a nucleus model, or classical.")
+]
 Seed = Annotated[int | None, typer.Option(metavar="N", help="Seed of everything random.")]
 Panel = Annotated[str | None, typer.Option(metavar="P", help="A shipped panel's name, or a panel as a YAML file.")]
 PixelSize = Annotated[float | None, typer.Option(metavar="UM", help="Side of a pixel in um.")]

@@ -49,6 +49,7 @@ def run(
     schedule: Schedule = None,
     panel: options.Panel = None,
     model: options.Model = None,
+    nuclei: options.Nuclei = None,
     seed: options.Seed = None,
     config: options.Config = None,
     workers: options.Workers = None,
@@ -66,7 +67,7 @@ def run(
     from ctc_imaging.inputs import ensure_key
     from ctc_imaging.progress import show_progress
 
-    settings = load_settings(config, panel=panel, model=model, seed=seed)
+    settings = load_settings(config, panel=panel, model=model, nuclei=nuclei, seed=seed)
     if pseudonymise is not None and ensure_key(pseudonymise, out):
         note(f"{pseudonymise} is a new key: keep it safe, apart from {out}; without it no patient is found again")
     tables = (clinical, imaging, markers, schedule)

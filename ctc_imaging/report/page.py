@@ -94,6 +94,7 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
         ("Version", str(run.facts["version"])),
         ("Panel", _with_hash(run.panel)),
         ("Model", _with_hash(run.facts["model"])),
+        *([("Nuclei by", _with_hash(run.facts["nuclei"]))] if run.facts["nuclei"] else []),
     ]
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numba import njit
 from scipy import ndimage
 
 BLOCK_PX = 128
 """Side of the fixed blocks the background is measured in, counted from the slide's origin."""
 
-STRIDE_PX = 2
-"""Every second pixel of a block is enough for its level and noise."""
+BANDS, BAND_PX, STRIDE_PX = 4, 8, 2
+"""Every second pixel of four bands of eight rows is enough for a block's level and noise."""
 
 CLIP = 2.5
 """Pixels this many noise units above the level are cells or dirt, not background."""
@@ -22,6 +23,8 @@ DENSEST_SHARE = 0.2
 """Share of the pixels that must be background for its level to be found."""
 
 ROUNDS = 4
+
+_KERNEL_DTYPES = (np.uint8, np.uint16, np.float32)
 
 
 class PixelSource(Protocol):
@@ -64,9 +67,49 @@ class Background:
         level, noise = self.window(y0, y0 + pixels.shape[1], x0, x0 + pixels.shape[2])
         return (pixels.astype(np.float32) - level) / noise
 
+    def over(self, pixels: np.ndarray, y0: int, x0: int, factor: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Turn the pixels of a window into binned light over background, bit for bit the same in every window.
+
+        Parameters
+        ----------
+        pixels : ndarray, shape (C, h, w)
+            Of any integer or floating type; one plane a channel of the background.
+        y0, x0 : int
+            The window's corner on the slide in native px, a multiple of `factor`.
+        factor : int
+            Native pixels along each side of a bin; bins cut by the far edges average the pixels they have.
+
+        Returns
+        -------
+        above, signal : float32 ndarray, shape (C, ceil(h / factor), ceil(w / factor))
+            A bin's mean less the level at its centre in the slide's units, and that in units of the noise of a
+            single native pixel.
+
+        Raises
+        ------
+        ValueError
+            If the corner cuts a bin.
+        """
+        if y0 % factor or x0 % factor:
+            raise ValueError(f"a window at ({y0}, {x0}) px cuts bins of {factor} px")
+        planes = np.ascontiguousarray(pixels if pixels.dtype in _KERNEL_DTYPES else pixels.astype(np.float32))
+        count, height, width = planes.shape
+        above = np.empty((count, -(-height // factor), -(-width // factor)), np.float32)
+        signal = np.empty_like(above)
+        middle = (factor - 1) / 2
+        rows = _weights(y0 + factor * np.arange(above.shape[1]) + middle, self.level.shape[1])
+        columns = _weights(x0 + factor * np.arange(above.shape[2]) + middle, self.level.shape[2])
+        first, last = rows[0][0], rows[1][-1]
+        level, noise = (_along_x(grid[:, first : last + 1], columns) for grid in (self.level, self.noise))
+        _over(planes, factor, level, noise, (rows[0] - first, rows[1] - first, rows[2]), above, signal)
+        return above, signal
+
 
 def measure_background(slide: PixelSource, channels: Mapping[str, int]) -> Background:
-    """Measure background level and noise of a slide in one sparse pass.
+    """Measure background level and noise of a slide in one sparse pass: a quarter of its rows are read, each once.
+
+    Four bands of rows are read of each row of blocks: cheap where rows lie bare (arrays, working copies), but
+    a source that decodes whole chunks has to keep a slide's width of them.
 
     Parameters
     ----------
@@ -80,27 +123,44 @@ def measure_background(slide: PixelSource, channels: Mapping[str, int]) -> Backg
     Background
         Its first axis follows `channels`.
     """
-    _, height, width = slide.shape
+    height = slide.shape[1]
     indices = list(channels.values())
-    strips = [
-        _measure_strip(slide.read(indices, y0, min(y0 + BLOCK_PX, height), 0, width))
-        for y0 in range(0, height, BLOCK_PX)
-    ]
-    level, noise = np.stack([np.stack(parts, axis=1) for parts in zip(*strips, strict=True)])
+    strips = [_measure_strip(_sample(slide, indices, y0)) for y0 in range(0, height, BLOCK_PX)]
+    level, noise = np.moveaxis(np.stack(strips, axis=1), -1, 0)
     # A block full of cells has no background of its own: its neighbours' median stands in.
     level, noise = (ndimage.median_filter(grid, size=(1, 3, 3), mode="nearest") for grid in (level, noise))
     return Background(level.astype(np.float32), np.maximum(noise, _smallest_noise(noise)).astype(np.float32))
 
 
-def _measure_strip(strip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    width = strip.shape[2]
-    estimates = np.array(
-        [
-            [level_and_noise(plane[::STRIDE_PX, x0 : x0 + BLOCK_PX : STRIDE_PX]) for x0 in range(0, width, BLOCK_PX)]
-            for plane in strip
-        ]
-    )
-    return estimates[..., 0], estimates[..., 1]
+def _sample(slide: PixelSource, channels: list[int], y0: int) -> np.ndarray:
+    """Read the sampled pixels of a row of blocks, (channels, rows, every second column)."""
+    _, height, width = slide.shape
+    bands = [
+        slide.read(channels, y0 + start, y0 + stop, 0, width)[:, :, ::STRIDE_PX]
+        for start, stop in _bands(min(BLOCK_PX, height - y0))
+    ]
+    return np.concatenate(bands, axis=1)
+
+
+def _bands(rows: int) -> list[tuple[int, int]]:
+    """Rows to sample of a block of so many: the middles of its quarters, or all where it is small."""
+    quarter = rows // BANDS
+    if quarter <= BAND_PX:
+        return [(0, rows)]
+    starts = [band * quarter + (quarter - BAND_PX) // 2 for band in range(BANDS)]
+    return [(start, start + BAND_PX) for start in starts]
+
+
+def _measure_strip(sample: np.ndarray) -> np.ndarray:
+    """Level and noise of each block of a row of blocks, (channels, blocks, 2)."""
+    channels, rows, columns = sample.shape
+    side = BLOCK_PX // STRIDE_PX
+    whole = columns // side
+    blocks = sample[:, :, : whole * side].reshape(channels, rows, whole, side).transpose(0, 2, 1, 3)
+    estimates = [_estimates(blocks.reshape(channels, whole, rows * side))] if whole else []
+    if columns % side:
+        estimates.append(_estimates(sample[:, :, whole * side :].reshape(channels, 1, -1)))
+    return np.concatenate(estimates, axis=1)
 
 
 def level_and_noise(pixels: np.ndarray) -> tuple[float, float]:
@@ -111,35 +171,69 @@ def level_and_noise(pixels: np.ndarray) -> tuple[float, float]:
     what remains after clipping brighter pixels. The noise is the spread of the half below (median
     absolute deviation, scaled to a Gaussian's standard deviation): objects only add light.
     """
-    values = np.sort(pixels, axis=None).astype(np.float64)
-    level = _densest(values)
-    noise = _spread_below(values, level)
-    kept = len(values)
+    level, noise = _estimates(np.reshape(pixels, (1, -1)))[0]
+    return float(level), float(noise)
+
+
+def _estimates(pixels: np.ndarray) -> np.ndarray:
+    """Level and noise of the pixels along the last axis (see `level_and_noise`), side by side on a last axis of 2."""
+    known = pixels if pixels.dtype in _KERNEL_DTYPES else pixels.astype(np.float64)
+    # Of short integers the stable sort is a radix sort, several times as fast.
+    ordered = np.sort(known, axis=-1, kind="stable" if known.dtype.itemsize <= 2 else None)
+    return _estimate_each(ordered.reshape(-1, ordered.shape[-1])).reshape(*ordered.shape[:-1], 2)
+
+
+@njit(cache=True)
+def _estimate_each(ordered: np.ndarray) -> np.ndarray:
+    estimates = np.empty((len(ordered), 2))
+    for block in range(len(ordered)):
+        estimates[block] = _estimate(ordered[block])
+    return estimates
+
+
+@njit(cache=True)
+def _estimate(ordered: np.ndarray) -> tuple[float, float]:
+    """Level and noise of sorted pixels."""
+    kept = len(ordered)
+    level = _densest(ordered)
+    noise = _spread_below(ordered, level)
     for _ in range(ROUNDS):
-        remaining = int(np.searchsorted(values, level + CLIP * noise, side="right"))
+        remaining = int(np.searchsorted(ordered, level + CLIP * noise, side="right"))
         if remaining == kept or noise == 0:
             break
         kept = remaining
-        level = float(np.median(values[:kept]))
-        noise = _spread_below(values, level)
+        level = _middle(ordered[:kept])
+        noise = _spread_below(ordered, level)
     return level, noise
 
 
+@njit(cache=True)
 def _densest(ordered: np.ndarray) -> float:
     """Middle of the narrowest interval that holds `DENSEST_SHARE` of sorted values.
 
     Only intervals that start in the lower half count: saturated pixels don't vary at all, but lie above.
     """
     held = max(1, int(DENSEST_SHARE * len(ordered)))
-    starts = max(1, len(ordered) // 2 - held + 1)
-    widths = ordered[held - 1 : held - 1 + starts] - ordered[:starts]
-    start = int(np.argmin(widths))
-    return float(ordered[start + held // 2])
+    start, narrowest = 0, np.float64(ordered[held - 1]) - np.float64(ordered[0])
+    for candidate in range(1, len(ordered) // 2 - held + 1):
+        width = np.float64(ordered[candidate + held - 1]) - np.float64(ordered[candidate])
+        if width < narrowest:
+            start, narrowest = candidate, width
+    return np.float64(ordered[start + held // 2])
 
 
+@njit(cache=True)
 def _spread_below(ordered: np.ndarray, level: float) -> float:
-    below = ordered[: max(1, int(np.searchsorted(ordered, level, side="right")))]
-    return 1.4826 * float(np.median(level - below))
+    """Scaled median distance of the pixels up to a level from it."""
+    below = ordered[: max(1, np.searchsorted(ordered, level, side="right"))]
+    return 1.4826 * (level - _middle(below))
+
+
+@njit(cache=True)
+def _middle(ordered: np.ndarray) -> float:
+    """Median of sorted pixels."""
+    half = len(ordered) // 2
+    return 0.5 * (np.float64(ordered[half]) + np.float64(ordered[len(ordered) - 1 - half]))
 
 
 def _smallest_noise(noise: np.ndarray) -> np.ndarray:
@@ -166,8 +260,7 @@ def _bilinear(
     columns: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> np.ndarray:
     top, bottom, down = rows
-    left, right, across = columns
-    along_x = grid[:, :, left] * (1 - across) + grid[:, :, right] * across
+    along_x = _along_x(grid, columns)
     share = down[None, :, None]
     # In place: this is done for every pixel of a slide, and memory is what it waits for.
     above, below = np.take(along_x, top, axis=1), np.take(along_x, bottom, axis=1)
@@ -175,3 +268,71 @@ def _bilinear(
     below *= share
     above += below
     return above
+
+
+def _along_x(grid: np.ndarray, columns: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+    left, right, across = columns
+    # Indexing with arrays would lay it out column by column.
+    return np.take(grid, left, axis=2) * (1 - across) + np.take(grid, right, axis=2) * across
+
+
+@njit(cache=True)
+def _over(
+    pixels: np.ndarray,
+    factor: int,
+    level: np.ndarray,
+    noise: np.ndarray,
+    rows: tuple[np.ndarray, np.ndarray, np.ndarray],
+    above: np.ndarray,
+    signal: np.ndarray,
+) -> None:
+    """Fill `above` and `signal`; level and noise are interpolated along x already."""
+    top, bottom, down = rows
+    for channel in range(len(pixels)):
+        for y in range(len(top)):
+            upper, lower, share = top[y], bottom[y], down[y]
+            _bin(pixels[channel, y * factor : (y + 1) * factor], factor, above[channel, y])
+            _subtract(above[channel, y], level[channel, upper], level[channel, lower], share)
+            _divide(above[channel, y], noise[channel, upper], noise[channel, lower], share, signal[channel, y])
+
+
+@njit(cache=True)
+def _bin(rows: np.ndarray, factor: int, means: np.ndarray) -> None:
+    """Average the bins of one row of bins."""
+    if factor == 1:
+        row = rows[0]
+        for x in range(len(means)):
+            means[x] = row[x]
+        return
+    whole = rows.shape[1] // factor
+    means[:] = 0
+    for row in rows:
+        if factor == 2:
+            for x in range(whole):
+                means[x] += np.float32(row[2 * x]) + np.float32(row[2 * x + 1])
+        else:
+            for x in range(whole):
+                for column in range(x * factor, (x + 1) * factor):
+                    means[x] += np.float32(row[column])
+        for column in range(whole * factor, len(row)):
+            means[whole] += np.float32(row[column])
+    share = np.float32(1 / (len(rows) * factor))
+    for x in range(whole):
+        means[x] *= share
+    if whole < len(means):
+        means[whole] /= np.float32(len(rows) * (rows.shape[1] - whole * factor))
+
+
+@njit(cache=True)
+def _subtract(means: np.ndarray, upper: np.ndarray, lower: np.ndarray, share: float) -> None:
+    rest = np.float32(1) - share
+    for x in range(len(means)):
+        means[x] -= upper[x] * rest + lower[x] * share
+
+
+# The error model of numpy: a check for zero before each division would keep it from several at once.
+@njit(cache=True, error_model="numpy")
+def _divide(above: np.ndarray, upper: np.ndarray, lower: np.ndarray, share: float, signal: np.ndarray) -> None:
+    rest = np.float32(1) - share
+    for x in range(len(above)):
+        signal[x] = above[x] / (upper[x] * rest + lower[x] * share)

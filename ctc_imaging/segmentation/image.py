@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -12,10 +13,10 @@ from skimage.filters import threshold_otsu
 from ctc_imaging.errors import SegmentationError
 from ctc_imaging.segmentation import windows
 from ctc_imaging.segmentation.background import level_and_noise
+from ctc_imaging.segmentation.classical import NOISE_THRESHOLD, ClassicalFinder
 from ctc_imaging.segmentation.dark import stained_blocks
 from ctc_imaging.segmentation.instances import find_instances
-from ctc_imaging.segmentation.model import CLASSICAL, NucleusFinder, load_finder
-from ctc_imaging.segmentation.nuclei import NOISE_THRESHOLD, find_nuclei
+from ctc_imaging.segmentation.model import NucleusFinder, load_finder
 
 TYPICAL_NUCLEUS_UM = 8.0
 """Diameter a nucleus is taken to have where an image's scale has to be guessed from its nuclei."""
@@ -31,9 +32,18 @@ FINE_UM = 0.44
 RANGE_PX = (14.0, 24.0)
 """Typical nuclei a finder sees best; those of cultured cells would be larger at the scale of blood."""
 
+LOOKS = (0.8, 1.2)
+"""An image is looked at twice, smaller and larger than the finder's scale and the second time upside down, and the
+two are averaged: for a finder in doubt a better guess than either. A slide is looked at once."""
+
 SMALLEST_PX = 4.0
 """Smallest diameter of a nucleus at the finder's scale."""
 
+GLOW_SHARE = 0.3
+"""What is wider than this share of an image is no typical nucleus, but light from out of focus."""
+
+FEWEST = 5
+"""Smaller objects than that which glows, from which on these are taken for the nuclei."""
 
 MOST_PIXELS = 2**27
 """An image isn't enlarged beyond this: about 10 GB of memory while it is looked at."""
@@ -77,12 +87,11 @@ def segment_nuclei(image: np.ndarray, pixel_size_um: float | None = None, model:
     ModelError
         If there is no such model.
     """
-    finder = None if model == CLASSICAL else load_finder(model)
-    return segment_with(finder, image, pixel_size_um)
+    return segment_with(load_finder(model), image, pixel_size_um)
 
 
-def segment_with(finder: NucleusFinder | None, image: np.ndarray, pixel_size_um: float | None = None) -> np.ndarray:
-    """Segment the nuclei of one plane by a finder in hand, None for the classical way; else as `segment_nuclei`."""
+def segment_with(finder: NucleusFinder, image: np.ndarray, pixel_size_um: float | None = None) -> np.ndarray:
+    """Segment the nuclei of one plane by a finder in hand; else as `segment_nuclei`."""
     plane = _checked(image)
     if pixel_size_um is not None and not PLAUSIBLE_UM[0] <= pixel_size_um <= PLAUSIBLE_UM[1]:
         raise SegmentationError("image", f"a pixel size of {pixel_size_um} µm is not plausible", "give it in µm")
@@ -93,10 +102,12 @@ def segment_with(finder: NucleusFinder | None, image: np.ndarray, pixel_size_um:
     if pixel_size_um is None:
         pixel_size_um = float(np.clip(TYPICAL_NUCLEUS_UM / diameter_px, *PLAUSIBLE_UM))
         warnings.warn(UnknownScaleWarning(pixel_size_um), stacklevel=3)
-    if finder is None:
-        return _in_reading_order(find_nuclei(signal, pixel_size_um, threshold).labels)
-    zoom = min(_zoom(pixel_size_um, diameter_px), (MOST_PIXELS / plane.size) ** 0.5)
-    maps = _maps(finder, signal, zoom, pixel_size_um / zoom)
+    if isinstance(finder, ClassicalFinder):
+        finder = replace(finder, threshold=threshold)
+    best_zoom = _zoom(pixel_size_um, diameter_px)
+    zoom = min(best_zoom, (MOST_PIXELS / plane.size) ** 0.5)
+    # The scale a nucleus has to the finder, not the true one: cultured cells are shown as if they were of blood.
+    maps = _averaged(finder, signal, zoom, FINE_UM * best_zoom / zoom)
     return find_instances(maps, np.pi / 4 * (SMALLEST_PX / zoom) ** 2).astype(np.uint32)
 
 
@@ -104,6 +115,16 @@ def _zoom(pixel_size_um: float, diameter_px: float) -> float:
     """By how much to enlarge an image for a finder: to its scale, unless the nuclei would leave its range."""
     least, most = (limit / diameter_px for limit in RANGE_PX)
     return float(np.clip(pixel_size_um / FINE_UM, least, most))
+
+
+def _averaged(finder: NucleusFinder, signal: np.ndarray, zoom: float, working_um: float) -> np.ndarray:
+    small, large = LOOKS
+    maps = _maps(finder, signal, zoom * small, working_um / small)
+    turned = _maps(finder, np.ascontiguousarray(signal[::-1, ::-1]), zoom * large, working_um / large)
+    turned[2:] *= -1
+    maps += turned[:, ::-1, ::-1]
+    maps /= 2
+    return maps
 
 
 def _maps(finder: NucleusFinder, signal: np.ndarray, zoom: float, working_um: float) -> np.ndarray:
@@ -146,26 +167,27 @@ def _signal(plane: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def _typical_diameter_px(signal: np.ndarray, threshold: float) -> float:
-    """Diameter of the typical nucleus, told by the circle that fits inside it.
+    """Diameter of the typical nucleus; where that would be a glow, of the objects that stand out from it."""
+    radii_px = _inscribed_radii_px(signal, threshold)
+    if 2 * _typical(radii_px) > GLOW_SHARE * min(signal.shape):
+        side = max(min(signal.shape) // 8, 1)
+        standing_out = _inscribed_radii_px(signal - cv2.blur(signal, (side, side)), threshold)
+        radii_px = standing_out if len(standing_out) >= FEWEST else radii_px
+    return 2 * _typical(radii_px) / INSCRIBED_SHARE
 
-    Inscribed circles, because clumps of touching nuclei have one in each of their nuclei.
-    """
+
+def _typical(radii_px: np.ndarray) -> float:
+    """Median weighted by area: specks are many, but their area is small."""
+    if not len(radii_px):
+        return TYPICAL_NUCLEUS_UM * INSCRIBED_SHARE / 2
+    ordered = np.sort(radii_px)
+    share = np.cumsum(ordered**2)
+    return float(ordered[np.searchsorted(share, share[-1] / 2)])
+
+
+def _inscribed_radii_px(signal: np.ndarray, threshold: float) -> np.ndarray:
+    """Radii of the circles that fit inside what is stained: clumps of nuclei have one in each of their nuclei."""
     stained = signal > max(threshold, float(threshold_otsu(signal)))
     depth_px = cv2.distanceTransform(ndimage.binary_fill_holes(stained).astype(np.uint8), cv2.DIST_L2, 5)
     depth_px = cv2.GaussianBlur(depth_px, (0, 0), 1.0)
-    peaks = depth_px[(depth_px == cv2.dilate(depth_px, np.ones((7, 7), np.uint8))) & (depth_px > 1.5)]
-    if not len(peaks):
-        return TYPICAL_NUCLEUS_UM
-    # Weighted by area: specks are many, but their area is small.
-    order = np.argsort(peaks)
-    share = np.cumsum(peaks[order] ** 2)
-    radius_px = float(peaks[order][np.searchsorted(share, share[-1] / 2)])
-    return 2 * radius_px / INSCRIBED_SHARE
-
-
-def _in_reading_order(labels: np.ndarray) -> np.ndarray:
-    values, first = np.unique(labels, return_index=True)
-    values, first = values[values > 0], first[values > 0]
-    lookup = np.zeros(int(labels.max()) + 1, np.uint32)
-    lookup[values[np.argsort(first)]] = np.arange(1, len(values) + 1)
-    return lookup[labels]
+    return np.asarray(depth_px[(depth_px == cv2.dilate(depth_px, np.ones((7, 7), np.uint8))) & (depth_px > 1.5)])

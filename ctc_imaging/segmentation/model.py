@@ -105,13 +105,17 @@ class NucleusModel:
 
 
 def load_finder(name: str = "nuclei") -> NucleusFinder:
-    """Load a nucleus network by name.
+    """Load a nucleus network by name; ``classical`` needs no weights.
 
     Raises
     ------
     ModelError
         If there is no such model, or its files are missing, damaged or don't belong together.
     """
+    if name == CLASSICAL:
+        from ctc_imaging.segmentation.classical import ClassicalFinder
+
+        return ClassicalFinder()
     models = find_models(FORMAT.partition("/")[0])
     if name not in models:
         raise ModelError(

@@ -1,29 +1,42 @@
 """Segmentation tile by tile, equal to untiled to the pixel.
 
-Who owns an object at a seam: the tile whose core holds the first pixel of its nucleus in reading
-order (top row, then left). A tile sees a halo around its core, widened until every clump that
-could matter to an object it owns lies wholly inside; so the outcome depends on the pixels only,
-never on the tile size. What stays longer than any clump of cells is left out everywhere, and reported.
+All is done on the working grid: whole squares of pixels, counted from the slide's origin, so that a
+working pixel is about 0.5 µm. Who owns an object at a seam: the tile whose core holds the first pixel
+of its nucleus (of the object itself, where it has none) in reading order. A tile sees a halo around
+its core, wide enough that whatever could matter to an object it owns lies wholly inside, given that no
+nucleus is longer than `MAX_LENGTH_UM`; one that is, is left out whatever tile sees it, and reported.
 """
 
 from __future__ import annotations
 
+import pickle
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numba import njit
 
 from ctc_imaging.errors import SegmentationError
 from ctc_imaging.features import CellPixels, measure_cells
 from ctc_imaging.panel import Panel, Role
-from ctc_imaging.segmentation import cells, nuclei
+from ctc_imaging.segmentation import cells, windows
 from ctc_imaging.segmentation.background import Background, PixelSource
+from ctc_imaging.segmentation.dark import BLOCK_PX, stained_blocks
+from ctc_imaging.segmentation.instances import MIN_DIAMETER_UM, find_instances, support_px
+from ctc_imaging.segmentation.model import NucleusFinder, load_finder
+from ctc_imaging.segmentation.oversized import MAX_LENGTH_UM, drop_long, unresolved_blocks
 
-HALO_UM = 40.0
+WORKING_UM = 0.5
+STEP_UM = MAX_LENGTH_UM / 2
+"""A nucleus's pixels are at most this far from its centre, in rows and in columns."""
+
+ALIGNMENT_PX = 16
+"""Corners of tiles and halos are multiples of this, on the working grid."""
 
 MapTiles = Callable[[Callable[["Box"], "TileCells"], Sequence["Box"]], Iterable["TileCells"]]
 
@@ -48,8 +61,60 @@ class Box:
         return slice(self.y0 - outer.y0, self.y1 - outer.y0), slice(self.x0 - outer.x0, self.x1 - outer.x0)
 
 
+@dataclass(frozen=True)
+class Grid:
+    """The working grid of a slide.
+
+    Attributes
+    ----------
+    factor : int
+        Native pixels along a side of a working pixel.
+    pixel_size_um : float
+        Of a native pixel.
+    slide_px : tuple of int
+        Native height and width.
+    """
+
+    factor: int
+    pixel_size_um: float
+    slide_px: tuple[int, int]
+
+    @classmethod
+    def of(cls, slide_px: tuple[int, int], pixel_size_um: float) -> Grid:
+        """Choose the working grid of a slide."""
+        return cls(max(1, round(WORKING_UM / pixel_size_um)), pixel_size_um, slide_px)
+
+    @property
+    def working_um(self) -> float:
+        """Side of a working pixel."""
+        return self.factor * self.pixel_size_um
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in working pixels; the last ones may be cut by the slide's edge."""
+        return -(-self.slide_px[0] // self.factor), -(-self.slide_px[1] // self.factor)
+
+    def px(self, length_um: float) -> int:
+        """Turn a length into working pixels, rounded up."""
+        return int(np.ceil(length_um / self.working_um))
+
+    def halo(self, length_px: int) -> int:
+        """Round a halo up to the alignment of tiles."""
+        return -(-length_px // ALIGNMENT_PX) * ALIGNMENT_PX
+
+    def cores(self, tile_px: int) -> list[Box]:
+        """Part the slide without gap or overlap, in reading order; sides about `tile_px` working pixels."""
+        side = self.halo(tile_px)
+        return list(tile_cores(*self.shape, side))
+
+    def read(self, slide: PixelSource, channels: list[int], box: Box) -> np.ndarray:
+        """Read the native pixels of a box of working pixels."""
+        f, (height, width) = self.factor, self.slide_px
+        return slide.read(channels, box.y0 * f, min(box.y1 * f, height), box.x0 * f, min(box.x1 * f, width))
+
+
 def tile_cores(height: int, width: int, tile_px: int) -> Iterator[Box]:
-    """Yield the cores that part a slide without gap or overlap, in reading order."""
+    """Yield the boxes that part an image without gap or overlap, in reading order."""
     for y0 in range(0, height, tile_px):
         for x0 in range(0, width, tile_px):
             yield Box(y0, min(y0 + tile_px, height), x0, min(x0 + tile_px, width))
@@ -64,6 +129,7 @@ def segment_slide(
     pixel_size_um: float,
     tile_px: int = 2048,
     map_tiles: MapTiles = map,
+    finder: str = "nuclei",
 ) -> pd.DataFrame:
     """Segment and measure all cells of a slide.
 
@@ -78,32 +144,49 @@ def segment_slide(
         Zeros, of numpy or zarr; filled with cells (first plane) and nuclei (second), labelled by ``cell_id``.
     pixel_size_um : float
     tile_px : int
-        Side of a tile's core; changes memory and speed, never the result.
+        Side of a tile's core on the working grid; changes memory and speed, never the result.
     map_tiles : callable
         Calls a function on each tile, as the builtin `map` does, here or in other processes; then the slide,
         the panel and the background must be picklable.
+    finder : str
+        A nucleus model's name, or ``classical``.
 
     Returns
     -------
     DataFrame
         One row a cell (see `measure_cells`), sorted by ``cell_id``, which counts from 1 in the
-        reading order of the nuclei's first pixels. ``attrs["oversized_um2"]`` is the stained area left out.
+        reading order of the nuclei's first pixels (the cells', where there is no nucleus).
+        ``attrs["oversized_um2"]`` is the stained area in which no cells were told apart, too long for one.
+
+    Raises
+    ------
+    SegmentationError
+        If the slide has more pixels than labels can number.
+    ModelError
+        If there is no such finder.
     """
     _, height, width = slide.shape
     if height * width >= np.iinfo(np.uint32).max:
         raise SegmentationError("slide", f"{height} x {width} px is more than labels can number", "scan it in parts")
-    segment = partial(segment_tile, slide, channels, panel, background, pixel_size_um)
-    tables, anchors, oversized_px = [], [], 0
-    for tile in map_tiles(segment, list(tile_cores(height, width, tile_px))):
-        _paint(labels, tile)
-        tables.append(tile.columns)
-        anchors.append(tile.anchors)
-        oversized_px += tile.oversized_px
-    found = np.concatenate(anchors)
-    order = np.argsort(found)
-    _number(labels, found[order], tile_px)
+    load_finder(finder)
+    grid = Grid.of((height, width), pixel_size_um)
+    segment = partial(segment_tile, slide, channels, panel, background, grid, finder)
+    # Cells are numbered when all are known; until then their outlines wait on disk, not in memory.
+    with TemporaryFile() as spool:
+        tables, anchors, oversized_px = [], [], 0
+        for tile in map_tiles(segment, grid.cores(tile_px)):
+            pickle.dump((tile.anchors, tile.corner_px, tile.labels_packed()), spool, pickle.HIGHEST_PROTOCOL)
+            tables.append(tile.columns)
+            anchors.append(tile.anchors)
+            oversized_px += tile.oversized_px
+        found = np.concatenate(anchors)
+        order = np.argsort(found)
+        spool.seek(0)
+        for _ in tables:
+            its_anchors, corner_px, packed = pickle.load(spool)
+            _paint(labels, its_anchors, corner_px, packed, found[order], grid)
     table = _joined(tables, order)
-    table.attrs["oversized_um2"] = oversized_px * pixel_size_um**2
+    table.attrs["oversized_um2"] = oversized_px * grid.working_um**2
     return table
 
 
@@ -116,13 +199,13 @@ class TileCells:
     columns : dict of str to ndarray, shape (n,)
         See `measure_cells`.
     anchors : int64 ndarray, shape (n,)
-        1 + the position of each nucleus's first pixel in the slide's reading order, ascending.
+        Position of each cell's first pixel (its nucleus's, where it has one) in the working grid's reading order.
     corner_px : tuple of int
-        Slide coordinates (y, x) of the labels' first pixel.
+        Working coordinates (y, x) of the labels' first pixel.
     labels : unsigned ndarray, shape (2, h, w)
         Cells and nuclei, 1..n in the order of the anchors, in the smallest box that holds them.
     oversized_px : int
-        Pixels of oversized clumps in the tile's core.
+        Pixels of the core in what is too long for a nucleus.
     """
 
     columns: dict[str, np.ndarray]
@@ -131,14 +214,20 @@ class TileCells:
     labels: np.ndarray
     oversized_px: int
 
+    def labels_packed(self) -> tuple[bytes, str, tuple[int, ...]]:
+        """Return the labels as bytes, dtype and shape; see `unpacked`."""
+        return zlib.compress(self.labels.tobytes(), 1), self.labels.dtype.str, self.labels.shape
+
     def __getstate__(self) -> dict[str, Any]:
-        packed = zlib.compress(self.labels.tobytes(), 1), self.labels.dtype, self.labels.shape
-        return {**self.__dict__, "labels": packed}
+        return {**self.__dict__, "labels": self.labels_packed()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        packed, dtype, shape = state["labels"]
-        labels = np.frombuffer(zlib.decompress(packed), dtype).reshape(shape)
-        self.__dict__.update(state, labels=labels)
+        self.__dict__.update(state, labels=unpacked(*state["labels"]))
+
+
+def unpacked(packed: bytes, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Undo `TileCells.labels_packed`."""
+    return np.frombuffer(zlib.decompress(packed), dtype).reshape(shape)
 
 
 def segment_tile(
@@ -146,185 +235,162 @@ def segment_tile(
     channels: Mapping[str, int],
     panel: Panel,
     background: Background,
-    pixel_size_um: float,
+    grid: Grid,
+    finder: str,
     core: Box,
 ) -> TileCells:
     """Segment and measure the cells that one tile owns; depends on nothing but the slide's pixels.
 
     Parameters
     ----------
-    slide, channels, panel, background, pixel_size_um
+    slide, channels, panel, background, finder
         As for `segment_slide`.
+    grid : Grid
     core : Box
-        The tile's part of the slide.
+        The tile's part of the working grid.
 
     Returns
     -------
     TileCells
     """
-    tile = _see(slide, channels, panel, background, core, pixel_size_um)
-    view = tile.own(slide.shape[1:])
-    table = measure_cells(view, panel, pixel_size_um)
+    stain = next(index for index, channel in enumerate(panel.channels) if channel.role == Role.NUCLEUS)
+    indices = list(channels.values())
+    seen = core.grown(grid.halo(grid.px(MAX_LENGTH_UM) + cells.support_px(grid.working_um)), *grid.shape)
+    nuclei, oversized = _nuclei(slide, indices[stain], stain, background, grid, load_finder(finder), core, seen)
+    above, signal = background.over(
+        grid.read(slide, indices, seen), seen.y0 * grid.factor, seen.x0 * grid.factor, grid.factor
+    )
+    found = cells.find_cells(nuclei, _without(signal, stain), grid.working_um)
+    owned, anchors = _owned(nuclei, found, core, seen, grid.shape[1])
+    lookup = np.zeros(int(found.labels.max(initial=0)) + 1, np.int32)
+    lookup[owned] = np.arange(1, len(owned) + 1)
+    view = CellPixels(
+        cells=lookup[found.labels],
+        nuclei=lookup[nuclei],
+        above=above,
+        signal=signal,
+        origin_px=(seen.y0, seen.x0),
+        slide_px=grid.slide_px,
+        factor=grid.factor,
+    )
+    table = measure_cells(view, panel, grid.pixel_size_um)
     # Copies, lest one column hold all others in memory.
     columns = {str(name): table[name].to_numpy(copy=True) for name in table}
-    return TileCells(columns, tile.anchors, *_cut_out(view, len(tile.anchors)), tile.oversized_px)
+    lost_px = int(oversized[core.within(seen)].sum())
+    unresolved = unresolved_blocks(signal[stain], nuclei, grid.working_um)
+    lost_px += int(unresolved[_blocks(core.within(seen))].sum()) * BLOCK_PX**2
+    return TileCells(columns, anchors, *_cut_out(view, len(owned)), lost_px)
 
 
-@dataclass(frozen=True)
-class Tile:
-    """What a tile sees, and which of it it owns.
-
-    Attributes
-    ----------
-    window : Box
-        The core with its halo.
-    above, signal : float32 ndarray, shape (C, h, w)
-        The window over background in the slide's units, and in units of its noise.
-    nuclei, cells : int32 ndarray, shape (h, w)
-    owned : int ndarray
-        Labels of the nuclei whose first pixel lies in the core, in reading order.
-    anchors : int64 ndarray
-        1 + the position of each owned nucleus's first pixel in the slide's reading order.
-    oversized_px : int
-        Pixels of oversized clumps in the core.
-    """
-
-    window: Box
-    above: np.ndarray
-    signal: np.ndarray
-    nuclei: np.ndarray
-    cells: np.ndarray
-    owned: np.ndarray
-    anchors: np.ndarray
-    oversized_px: int
-
-    def own(self, slide_px: tuple[int, int]) -> CellPixels:
-        """Return the owned cells alone, renumbered 1..n in the order of `owned`."""
-        lookup = np.zeros(int(self.nuclei.max(initial=0)) + 1, np.int32)
-        lookup[self.owned] = np.arange(1, len(self.owned) + 1)
-        return CellPixels(
-            cells=lookup[self.cells],
-            nuclei=lookup[self.nuclei],
-            above=self.above,
-            signal=self.signal,
-            origin_px=(self.window.y0, self.window.x0),
-            slide_px=slide_px,
-        )
+def _without(planes: np.ndarray, index: int) -> np.ndarray:
+    """Leave out a plane; the first one, as it mostly is, without copying the others."""
+    return planes[1:] if index == 0 else np.delete(planes, index, axis=0)
 
 
-def _see(
+def _blocks(place: tuple[slice, slice]) -> tuple[slice, slice]:
+    """Turn a place in working pixels into one in blocks; tiles begin where blocks do."""
+    rows, columns = (slice(side.start // BLOCK_PX, -(-side.stop // BLOCK_PX)) for side in place)
+    return rows, columns
+
+
+def _nuclei(
     slide: PixelSource,
-    channels: Mapping[str, int],
-    panel: Panel,
+    channel: int,
+    stain: int,
     background: Background,
+    grid: Grid,
+    finder: NucleusFinder,
     core: Box,
-    pixel_size_um: float,
-) -> Tile:
-    """Segment a tile, its halo widened until no clump that matters is cut."""
-    _, height, width = slide.shape
-    nucleus = next(index for index, channel in enumerate(panel.channels) if channel.role == Role.NUCLEUS)
-    reach_px = cells.support_px(pixel_size_um)
-    halo_px = int(np.ceil(HALO_UM / pixel_size_um))
-    while True:
-        trusted = core.grown(halo_px, height, width)
-        window = trusted.grown(nuclei.support_px(pixel_size_um), height, width)
-        pixels = slide.read(list(channels.values()), window.y0, window.y1, window.x0, window.x1)
-        level, noise = background.window(window.y0, window.y1, window.x0, window.x1)
-        above = pixels.astype(np.float32) - level
-        signal = above / noise
-        found = nuclei.find_nuclei(signal[nucleus], pixel_size_um, trusted=trusted.within(window))
-        owned, anchors = _owned(found.labels, core, window, width)
-        zone = _zone(np.isin(found.labels, owned), core, window).grown(reach_px, height, width)
-        cut = _cut(found.clumps, trusted, window, height, width)
-        if not np.isin(found.clumps[zone.within(window)], cut).any():
-            break
-        halo_px *= 2
-    outlines = cells.find_cells(found.labels, np.delete(signal, nucleus, axis=0), pixel_size_um)
-    lost_px = int(found.oversized[core.within(window)].sum())
-    return Tile(window, above, signal, found.labels, outlines, owned, anchors, lost_px)
+    seen: Box,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the nuclei that matter to a core within a box, each as it is in the whole slide.
+
+    Those are the nuclei that touch the core, and all within reach of their cells. In small regions they are found
+    with their whole region, which reaches no farther than `windows.LARGEST_PX`; large regions are looked at
+    all over the box.
+
+    Returns labels (int32) and a mask of what was left out for its length.
+    """
+    step_px, longest_px = grid.px(STEP_UM), grid.px(MAX_LENGTH_UM)
+    far_px = max(windows.LARGEST_PX, longest_px) + grid.px(2 * cells.REACH_UM) + BLOCK_PX
+    near = core.grown(grid.halo(far_px), *grid.shape)
+    zone = seen.grown(grid.halo(longest_px + support_px(step_px)), *grid.shape)
+    # A region that reaches from the zone to the window's border is too long for a window of its own.
+    reach_px = max(windows.LARGEST_PX, windows.SLIDE_PATCHES.side_px) + windows.SLIDE_PATCHES.margin_px
+    window = zone.grown(grid.halo(reach_px), *grid.shape)
+    plane = grid.read(slide, [channel], window)
+    corner = window.y0 * grid.factor, window.x0 * grid.factor
+    signal = Background(background.level[[stain]], background.noise[[stain]]).over(plane, *corner, grid.factor)[1][0]
+    regions = windows.find_regions(stained_blocks(signal, grid.working_um))
+    wanted = windows.touching(regions, near.within(window))
+    wanted |= regions.large & windows.touching(regions, zone.within(window))
+    maps = windows.look(finder, signal, regions, wanted, zone.within(window), (window.y0, window.x0), grid.working_um)
+    labels = find_instances(maps, np.pi / 4 * (MIN_DIAMETER_UM / grid.working_um) ** 2, step_px)
+    kept, oversized = drop_long(labels, longest_px)
+    return kept[seen.within(window)], oversized[seen.within(window)]
 
 
-def _owned(labels: np.ndarray, core: Box, window: Box, slide_width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels whose first pixel lies in the core, and 1 + that pixel's position in the slide."""
-    pixels = np.flatnonzero(labels)
-    first = np.zeros(int(labels.max(initial=0)) + 1, np.intp)
+def _owned(
+    nuclei: np.ndarray, found: cells.Cells, core: Box, seen: Box, slide_width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels whose anchor lies in the core, in the order of their anchors, and these."""
+    anchored = np.where(found.labels > nuclei.max(initial=0), found.labels, nuclei)
+    pixels = np.flatnonzero(anchored)
+    first = np.zeros(int(anchored.max(initial=0)) + 1, np.intp)
     # Backwards, so that the first pixel of each label is what stays.
-    first[labels.ravel()[pixels[::-1]]] = pixels[::-1]
-    values = np.flatnonzero(np.bincount(labels.ravel()[pixels], minlength=len(first)))
-    rows, columns = np.divmod(first[values], labels.shape[1])
-    y, x = rows + window.y0, columns + window.x0
+    first[anchored.ravel()[pixels[::-1]]] = pixels[::-1]
+    values = np.flatnonzero(np.bincount(anchored.ravel()[pixels], minlength=len(first)))
+    rows, columns = np.divmod(first[values], anchored.shape[1])
+    y, x = rows + seen.y0, columns + seen.x0
     inside = (values > 0) & (y >= core.y0) & (y < core.y1) & (x >= core.x0) & (x < core.x1)
-    anchors = y[inside].astype(np.int64) * slide_width + x[inside] + 1
+    anchors = y[inside].astype(np.int64) * slide_width + x[inside]
     order = np.argsort(anchors)
     return values[inside][order], anchors[order]
 
 
-def _extent(mask: np.ndarray) -> tuple[slice, slice]:
-    """Return the smallest box around a mask, empty where nothing is set."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return slice(0, 0), slice(0, 0)
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-
-
-def _zone(mask: np.ndarray, core: Box, window: Box) -> Box:
-    """Return the smallest box around the core and a mask of the window."""
-    rows, columns = _extent(mask)
-    if rows.stop == 0:
-        return core
-    return Box(
-        min(core.y0, window.y0 + rows.start),
-        max(core.y1, window.y0 + rows.stop),
-        min(core.x0, window.x0 + columns.start),
-        max(core.x1, window.x0 + columns.stop),
-    )
-
-
-def _cut(clumps: np.ndarray, trusted: Box, window: Box, height: int, width: int) -> np.ndarray:
-    """Clumps on a border of the trusted box that isn't the slide's own edge: they may go on beyond it."""
-    inner = clumps[trusted.within(window)]
-    borders = [
-        border
-        for border, goes_on in (
-            (inner[0], trusted.y0 > 0),
-            (inner[-1], trusted.y1 < height),
-            (inner[:, 0], trusted.x0 > 0),
-            (inner[:, -1], trusted.x1 < width),
-        )
-        if goes_on
-    ]
-    found = np.unique(np.concatenate(borders)) if borders else np.array([], clumps.dtype)
-    return found[found > 0]
-
-
 def _cut_out(view: CellPixels, count: int) -> tuple[tuple[int, int], np.ndarray]:
     """Corner and labels of the smallest box that holds a window's cells 1..count."""
-    box = _extent(view.cells > 0)
+    inside = view.cells > 0
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if not len(rows):
+        return view.origin_px, np.zeros((2, 0, 0), np.uint8)
+    box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
     planes = np.stack([view.cells[box], view.nuclei[box]]).astype(np.min_scalar_type(count))
     return (view.origin_px[0] + box[0].start, view.origin_px[1] + box[1].start), planes
 
 
-def _paint(labels: Any, tile: TileCells) -> None:
-    """Write a tile's cells into the slide's label planes, as their anchors."""
-    lookup = np.concatenate([[0], tile.anchors]).astype(np.uint32)
-    _, height, width = tile.labels.shape
-    y0, x0 = tile.corner_px
-    for plane, source in enumerate(tile.labels if tile.labels.size else ()):
-        place = (plane, slice(y0, y0 + height), slice(x0, x0 + width))
-        labels[place] = np.where(source > 0, lookup[source], np.asarray(labels[place]))
+def _paint(
+    labels: Any,
+    anchors: np.ndarray,
+    corner_px: tuple[int, int],
+    packed: tuple[bytes, str, tuple[int, ...]],
+    ordered: np.ndarray,
+    grid: Grid,
+) -> None:
+    """Write a tile's cells into the slide's label planes, as their ids."""
+    planes = unpacked(*packed)
+    if not planes.size:
+        return
+    lookup = np.concatenate([[0], np.searchsorted(ordered, anchors) + 1]).astype(np.uint32)
+    f, (height, width) = grid.factor, grid.slide_px
+    y0, x0 = corner_px[0] * f, corner_px[1] * f
+    for plane, source in enumerate(planes):
+        rows, columns = (side * f for side in source.shape)
+        place = (plane, slice(y0, min(y0 + rows, height)), slice(x0, min(x0 + columns, width)))
+        native = np.asarray(labels[place])
+        _stamp(native, source.astype(np.uint32), lookup, f)
+        labels[place] = native
 
 
-def _number(labels: Any, anchors: np.ndarray, block_px: int) -> None:
-    """Replace anchors by consecutive ``cell_id``, block by block."""
-    _, height, width = labels.shape
-    for box in tile_cores(height, width, block_px):
-        for plane in (0, 1):
-            place = (plane, slice(box.y0, box.y1), slice(box.x0, box.x1))
-            block = np.array(labels[place])
-            filled = block > 0
-            if filled.any():
-                block[filled] = np.searchsorted(anchors, block[filled]) + 1
-                labels[place] = block
+@njit(cache=True)
+def _stamp(native: np.ndarray, source: np.ndarray, lookup: np.ndarray, factor: int) -> None:
+    """Write labels where there are any, each over a square of native pixels."""
+    for y in range(len(native)):
+        row = source[y // factor]
+        for x in range(native.shape[1]):
+            label = row[x // factor]
+            if label > 0:
+                native[y, x] = lookup[label]
 
 
 def _joined(tables: list[dict[str, np.ndarray]], order: np.ndarray) -> pd.DataFrame:

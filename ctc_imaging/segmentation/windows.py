@@ -17,8 +17,8 @@ from ctc_imaging.segmentation.dark import BLOCK_PX
 from ctc_imaging.segmentation.model import NucleusFinder
 
 SIDES_PX = (32, 48, 64, 96, 128)
-MARGIN_PX = 4
-"""What a window shows at least around its region; the region itself already has a rim of dark blocks."""
+MARGIN_PX = 0
+"""What a window shows at least around its region: nothing more, for the region itself has a rim of dark blocks."""
 
 
 @dataclass(frozen=True)

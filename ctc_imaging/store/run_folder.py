@@ -19,10 +19,14 @@ from ctc_imaging.files import TEMPORARY, sha256_json, sync_folder, sync_tree, wr
 from ctc_imaging.panel import Panel, parse_panel
 from ctc_imaging.store.lock import locked
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SINCE_2 = {"pseudonymised": False, "pseudonym_key": None}
+_SINCE_3 = {"nuclei": None}
 # From the facts of a version to those of the next.
-_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: lambda facts: {**facts, **_SINCE_2}}
+_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: lambda facts: {**facts, **_SINCE_2},
+    2: lambda facts: {**facts, **_SINCE_3},
+}
 SLIDE_PARTS = ("cells.parquet", "labels.ome.zarr", "crops.zarr", "quality.json", "overview.png")
 # What may lie in a folder in which a run was started but not yet described by run.json.
 _OWN = (
@@ -206,7 +210,7 @@ class RunFolder:
             before = self.read()
             if before["identity"] == identity:
                 kept = {name: before[name] for name in ("created", "command")}
-        known = {"schema": SCHEMA_VERSION, **_SINCE_2, **facts, **kept}
+        known = {"schema": SCHEMA_VERSION, **_SINCE_2, **_SINCE_3, **facts, **kept}
         with disk_errors(self.description):
             write_json(self.description, {**known, "identity": identity, "hash": sha256_json(identity)})
 

@@ -17,6 +17,7 @@ from ctc_imaging.classification.crops import ROLES, iterate_crops
 from ctc_imaging.files import atomic_path, sha256_json
 from ctc_imaging.panel import Panel, load_panel
 from ctc_imaging.segmentation import measure_background, segment_slide
+from ctc_imaging.segmentation.model import load_finder
 from ctc_imaging.simulation import SETTINGS, SimulatedSlide
 from ctc_imaging.simulation.settings import LogNormal
 from ctc_imaging.simulation.slide import simulate_with
@@ -63,8 +64,8 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """Hash of the recipe and of all code that turns it into crops."""
-        return sha256_json({**asdict(self), "code": _code()})
+        """Hash of the recipe and of all code and weights that turn it into crops."""
+        return sha256_json({**asdict(self), "code": _code(), "nuclei": load_finder().hash})
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,9 @@ def make_nucleus_model(
         "images": {"dsb2018_fluo": len(cultured), "sbsst265_cytospin": len(cytospins), "simulated": len(groups[2])},
         "images_sha256": sha256_json([_digest(item) for group in groups for item in group]),
     }
-    model = save_nucleus_model(out, network, ARCHITECTURE, {"training": training, "metrics": {}})
+    # What the model before it did on images held out still stands beside one trained on everything.
+    metrics = read_nucleus_model(start).description.get("metrics", {}) if start and everything else {}
+    model = save_nucleus_model(out, network, ARCHITECTURE, {"training": training, "metrics": metrics})
     if tested:
         note(f"measuring on {len(tested)} images that were held out")
         model = save_nucleus_model(

@@ -11,6 +11,8 @@ from numba import njit
 
 from ctc_imaging.panel import Panel, Role
 
+_FAR = 2**40
+
 _EDGES = ("top", "left", "bottom", "right")
 _EDGE_NAMES = np.array(["+".join(_EDGES[i] for i in range(4) if code >> i & 1) for code in range(16)], object)
 
@@ -21,9 +23,9 @@ class CellPixels:
 
     Attributes
     ----------
-    cells, nuclei : int32 ndarray, shape (h, w)
-        Labels 1..n of the cells to measure; 0 for everything else. A nucleus has its cell's label, and
-        not every cell has one.
+    cells, nuclei : int32 ndarray, shape (k, 4)
+        Runs (see `outlines`) of the cells to measure, labelled 1..n. A nucleus has its cell's label, and not
+        every cell has one.
     above, signal : float32 ndarray, shape (C, h, w)
         Pixels over local background, in the slide's units and in units of its noise.
     origin_px : tuple of int
@@ -62,8 +64,7 @@ def measure_cells(view: CellPixels, panel: Panel, pixel_size_um: float) -> pd.Da
         where there is no nucleus. ``edges`` names the edges of the scan that cut the cell (``top``,
         ``left``, ``bottom``, ``right``), joined by ``+``.
     """
-    cells = np.ascontiguousarray(view.cells, np.int32)
-    sums = _sums(cells, view, panel)
+    sums = _sums(view, panel)
     y_px, x_px = _centres(sums, view).T
     working_um = pixel_size_um * view.factor
     edges = _edges(sums.boxes, view)
@@ -76,7 +77,7 @@ def measure_cells(view: CellPixels, panel: Panel, pixel_size_um: float) -> pd.Da
         "diameter_um": np.sqrt(4 / np.pi * sums.area_px) * working_um,
         "nucleus_area_um2": sums.nucleus_px * working_um**2,
         "eccentricity": _eccentricity(sums),
-        "solidity": sums.area_px / _hull_areas(cells, sums.boxes),
+        "solidity": sums.area_px / _hull_areas(view.cells, sums.boxes),
         **_signals(sums, panel),
     }
     return pd.DataFrame({**table, "at_edge": edges != "", "edges": edges})
@@ -98,19 +99,18 @@ class _Sums(NamedTuple):
     over_nucleus: np.ndarray  # (above, signal) of the nuclear stain
 
 
-def _sums(cells: np.ndarray, view: CellPixels, panel: Panel) -> _Sums:
-    count, nuclear = int(cells.max(initial=0)), slice(_nuclear(panel), _nuclear(panel) + 1)
-    runs, nucleus_runs = _runs(cells), _runs(np.ascontiguousarray(view.nuclei, np.int32))
+def _sums(view: CellPixels, panel: Panel) -> _Sums:
+    count, nuclear = int(view.cells[:, 0].max(initial=0)), slice(_nuclear(panel), _nuclear(panel) + 1)
     planes = [np.ascontiguousarray(planes, np.float32) for planes in (view.above, view.signal)]
-    area_px, boxes, first, moments = _add_up_places(runs, count)
+    area_px, boxes, first, moments = _add_up_places(view.cells, count)
     return _Sums(
         area_px=area_px,
-        nucleus_px=_add_up_places(nucleus_runs, count)[0],
+        nucleus_px=_add_up_places(view.nuclei, count)[0],
         boxes=boxes,
         first=first,
         moments=moments,
-        over_cell=np.stack([_add_up(runs, channels, count) for channels in planes], axis=1),
-        over_nucleus=np.hstack([_add_up(nucleus_runs, channels[nuclear], count) for channels in planes]),
+        over_cell=np.stack([_add_up(view.cells, channels, count) for channels in planes], axis=1),
+        over_nucleus=np.hstack([_add_up(view.nuclei, channels[nuclear], count) for channels in planes]),
     )
 
 
@@ -119,38 +119,12 @@ def _nuclear(panel: Panel) -> int:
 
 
 @njit(cache=True)
-def _runs(labels: np.ndarray) -> np.ndarray:
-    """Runs of one label along a row, in reading order: label - 1, y, first x, x after the last."""
-    height, width = labels.shape
-    runs, end = np.empty((4 * width, 4), np.int64), 0
-    for y in range(height):
-        if end + width > len(runs):
-            runs = np.concatenate((runs, np.empty_like(runs)))
-        end = _add_runs(labels[y], y, runs, end)
-    return runs[:end]
-
-
-@njit(cache=True)
-def _add_runs(row: np.ndarray, y: int, runs: np.ndarray, end: int) -> int:
-    label = start = 0
-    for x in range(len(row)):
-        if row[x] != label:
-            if label > 0:
-                runs[end] = label - 1, y, start, x
-                end += 1
-            label, start = row[x], x
-    if label > 0:
-        runs[end] = label - 1, y, start, len(row)
-        end += 1
-    return end
-
-
-@njit(cache=True)
 def _add_up_places(runs: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Area, box, first pixel and moments of each label; see `_Sums`."""
     area, boxes = np.zeros(count, np.int64), np.zeros((count, 4), np.int64)
     first, moments = np.zeros((count, 2), np.int64), np.zeros((count, 5), np.int64)
-    for i, y, start, stop in runs:
+    for index in range(len(runs)):
+        i, y, start, stop = runs[index, 0] - 1, runs[index, 1], runs[index, 2], runs[index, 3]
         if area[i] == 0:
             first[i] = y, start
             boxes[i] = y, y, start, stop
@@ -170,7 +144,8 @@ def _add_up_places(runs: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray
 def _add_up(runs: np.ndarray, planes: np.ndarray, count: int) -> np.ndarray:
     """Sum of each plane over each label, shape (count, planes)."""
     sums = np.zeros((count, len(planes)))
-    for i, y, start, stop in runs:
+    for index in range(len(runs)):
+        i, y, start, stop = runs[index, 0] - 1, runs[index, 1], runs[index, 2], runs[index, 3]
         for channel in range(len(planes)):
             total = sums[i, channel]
             for x in range(start, stop):
@@ -199,20 +174,21 @@ def _eccentricity(sums: _Sums) -> np.ndarray:
 
 
 @njit(cache=True)
-def _hull_areas(cells: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def _hull_areas(runs: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Area of the convex hull of each cell's pixels, which are squares of side 1."""
+    # Outermost corners at each height between rows, as seen from the left and from the right.
+    starts = np.zeros(len(boxes) + 1, np.int64)
+    starts[1:] = np.cumsum(boxes[:, 1] - boxes[:, 0] + 1)
+    left, right = np.full(starts[-1], _FAR), np.full(starts[-1], _FAR)
+    for index in range(len(runs)):
+        cell = runs[index, 0] - 1
+        corner = starts[cell] + runs[index, 1] - boxes[cell, 0]
+        for place in (corner, corner + 1):
+            left[place], right[place] = min(left[place], runs[index, 2]), min(right[place], -runs[index, 3])
     areas = np.empty(len(boxes))
-    for i in range(len(boxes)):
-        y0, y1, x0, x1 = boxes[i]
-        # Outermost corners at each height between rows, as seen from the left and from the right.
-        left, right = np.full(y1 - y0 + 1, x1), np.full(y1 - y0 + 1, -x0)
-        for y in range(y1 - y0):
-            row = cells[y0 + y, x0:x1]
-            for x in range(x1 - x0):
-                if row[x] == i + 1:
-                    left[y], left[y + 1] = min(left[y], x0 + x), min(left[y + 1], x0 + x)
-                    right[y], right[y + 1] = min(right[y], -x0 - x - 1), min(right[y + 1], -x0 - x - 1)
-        areas[i] = -(_under_hull(left) + _under_hull(right)) / 2
+    for cell in range(len(boxes)):
+        rows = slice(starts[cell], starts[cell + 1])
+        areas[cell] = -(_under_hull(left[rows]) + _under_hull(right[rows])) / 2
     return areas
 
 

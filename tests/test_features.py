@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from ctc_imaging.features import CellPixels, measure_cells
+from ctc_imaging.outlines import find_runs
 from ctc_imaging.panel import load_panel
 
 PANEL = load_panel("emt-4")
@@ -23,7 +24,7 @@ def view_of(cells: np.ndarray, nuclei: np.ndarray | None = None, seed: int = 0, 
     """Cells on noise, in the middle of a large slide."""
     signal = np.random.default_rng(seed).normal(3, 1, (4, *cells.shape)).astype(np.float32)
     nuclei = cells if nuclei is None else nuclei
-    view = CellPixels(cells.astype(np.int32), nuclei.astype(np.int32), signal * 10, signal, (500, 300), (9999, 9999))
+    view = CellPixels(find_runs(cells), find_runs(nuclei), signal * 10, signal, (500, 300), (9999, 9999))
     return replace(view, **changes)
 
 
@@ -105,8 +106,8 @@ def test_the_same_cells_give_the_same_bits_in_any_window(seed, before, after, fa
     view = view_of(cells, nuclei, seed, factor=factor)
     margins = tuple(zip(before, after, strict=True))
     elsewhere = CellPixels(
-        cells=np.pad(view.cells, margins),
-        nuclei=np.pad(view.nuclei, margins),
+        cells=find_runs(np.pad(cells, margins)),
+        nuclei=find_runs(np.pad(nuclei, margins)),
         above=np.pad(view.above, ((0, 0), *margins), constant_values=7),
         signal=np.pad(view.signal, ((0, 0), *margins), constant_values=7),
         origin_px=(500 - before[0], 300 - before[1]),
@@ -126,7 +127,8 @@ def test_a_working_grid_changes_no_figure_where_pixels_are_alike(seed, factor):
         return planes.repeat(factor, axis=-2).repeat(factor, axis=-1)
 
     native = CellPixels(
-        *(repeated(planes) for planes in (view.cells, view.nuclei, view.above, view.signal)),
+        *(find_runs(repeated(planes)) for planes in (cells, nuclei)),
+        *(repeated(planes) for planes in (view.above, view.signal)),
         origin_px=(500 * factor, 300 * factor),
         slide_px=view.slide_px,
     )

@@ -10,7 +10,6 @@ nucleus is longer than `MAX_LENGTH_UM`; one that is, is left out whatever tile s
 from __future__ import annotations
 
 import pickle
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numba import njit
 
 from ctc_imaging.errors import SegmentationError
 from ctc_imaging.features import CellPixels, measure_cells
+from ctc_imaging.outlines import find_runs, first_runs, paint_runs, relabelled
 from ctc_imaging.panel import Panel, Role
 from ctc_imaging.segmentation import cells, windows
 from ctc_imaging.segmentation.background import Background, PixelSource
@@ -175,7 +174,7 @@ def segment_slide(
     with TemporaryFile() as spool:
         tables, anchors, oversized_px = [], [], 0
         for tile in map_tiles(segment, grid.cores(tile_px)):
-            pickle.dump((tile.anchors, tile.corner_px, tile.labels_packed()), spool, pickle.HIGHEST_PROTOCOL)
+            pickle.dump((tile.anchors, tile.outlines), spool, pickle.HIGHEST_PROTOCOL)
             tables.append(tile.columns)
             anchors.append(tile.anchors)
             oversized_px += tile.oversized_px
@@ -183,8 +182,8 @@ def segment_slide(
         order = np.argsort(found)
         spool.seek(0)
         for _ in tables:
-            its_anchors, corner_px, packed = pickle.load(spool)
-            _paint(labels, its_anchors, corner_px, packed, found[order], grid)
+            its_anchors, outlines = pickle.load(spool)
+            _paint(labels, outlines, np.searchsorted(found[order], its_anchors) + 1, grid)
     table = _joined(tables, order)
     table.attrs["oversized_um2"] = oversized_px * grid.working_um**2
     return table
@@ -192,7 +191,7 @@ def segment_slide(
 
 @dataclass(frozen=True)
 class TileCells:
-    """The cells that one tile owns, small enough to send; the labels are compressed when pickled.
+    """The cells that one tile owns, small enough to send.
 
     Attributes
     ----------
@@ -200,34 +199,16 @@ class TileCells:
         See `measure_cells`.
     anchors : int64 ndarray, shape (n,)
         Position of each cell's first pixel (its nucleus's, where it has one) in the working grid's reading order.
-    corner_px : tuple of int
-        Working coordinates (y, x) of the labels' first pixel.
-    labels : unsigned ndarray, shape (2, h, w)
-        Cells and nuclei, 1..n in the order of the anchors, in the smallest box that holds them.
+    outlines : tuple of two int32 ndarray, shape (k, 4)
+        Runs of the cells and of their nuclei in working pixels of the slide, labelled 1..n in the order of the anchors.
     oversized_px : int
         Pixels of the core in what is too long for a nucleus.
     """
 
     columns: dict[str, np.ndarray]
     anchors: np.ndarray
-    corner_px: tuple[int, int]
-    labels: np.ndarray
+    outlines: tuple[np.ndarray, np.ndarray]
     oversized_px: int
-
-    def labels_packed(self) -> tuple[bytes, str, tuple[int, ...]]:
-        """Return the labels as bytes, dtype and shape; see `unpacked`."""
-        return zlib.compress(self.labels.tobytes(), 1), self.labels.dtype.str, self.labels.shape
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "labels": self.labels_packed()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, labels=unpacked(*state["labels"]))
-
-
-def unpacked(packed: bytes, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Undo `TileCells.labels_packed`."""
-    return np.frombuffer(zlib.decompress(packed), dtype).reshape(shape)
 
 
 def segment_tile(
@@ -261,12 +242,14 @@ def segment_tile(
         grid.read(slide, indices, seen), seen.y0 * grid.factor, seen.x0 * grid.factor, grid.factor
     )
     found = cells.find_cells(nuclei, _without(signal, stain), grid.working_um)
-    owned, anchors = _owned(nuclei, found, core, seen, grid.shape[1])
+    runs = find_runs(found.labels), find_runs(nuclei)
+    owned, anchors = _owned(*runs, core, seen, grid.shape[1])
     lookup = np.zeros(int(found.labels.max(initial=0)) + 1, np.int32)
     lookup[owned] = np.arange(1, len(owned) + 1)
+    its_cells, its_nuclei = (relabelled(part, lookup) for part in runs)
     view = CellPixels(
-        cells=lookup[found.labels],
-        nuclei=lookup[nuclei],
+        cells=its_cells,
+        nuclei=its_nuclei,
         above=above,
         signal=signal,
         origin_px=(seen.y0, seen.x0),
@@ -279,7 +262,8 @@ def segment_tile(
     lost_px = int(oversized[core.within(seen)].sum())
     unresolved = unresolved_blocks(signal[stain], nuclei, grid.working_um)
     lost_px += int(unresolved[_blocks(core.within(seen))].sum()) * BLOCK_PX**2
-    return TileCells(columns, anchors, *_cut_out(view, len(owned)), lost_px)
+    shift = np.array([0, seen.y0, seen.x0, seen.x0], np.int32)
+    return TileCells(columns, anchors, (its_cells + shift, its_nuclei + shift), lost_px)
 
 
 def _without(planes: np.ndarray, index: int) -> np.ndarray:
@@ -331,66 +315,35 @@ def _nuclei(
 
 
 def _owned(
-    nuclei: np.ndarray, found: cells.Cells, core: Box, seen: Box, slide_width: int
+    cell_runs: np.ndarray, nucleus_runs: np.ndarray, core: Box, seen: Box, slide_width: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels whose anchor lies in the core, in the order of their anchors, and these."""
-    anchored = np.where(found.labels > nuclei.max(initial=0), found.labels, nuclei)
-    pixels = np.flatnonzero(anchored)
-    first = np.zeros(int(anchored.max(initial=0)) + 1, np.intp)
-    # Backwards, so that the first pixel of each label is what stays.
-    first[anchored.ravel()[pixels[::-1]]] = pixels[::-1]
-    values = np.flatnonzero(np.bincount(anchored.ravel()[pixels], minlength=len(first)))
-    rows, columns = np.divmod(first[values], anchored.shape[1])
-    y, x = rows + seen.y0, columns + seen.x0
-    inside = (values > 0) & (y >= core.y0) & (y < core.y1) & (x >= core.x0) & (x < core.x1)
-    anchors = y[inside].astype(np.int64) * slide_width + x[inside]
+    count = int(cell_runs[:, 0].max(initial=0))
+    in_cells, in_nuclei = first_runs(cell_runs, count), first_runs(nucleus_runs, count)
+    present = np.flatnonzero(in_cells >= 0)
+    in_cells, in_nuclei = in_cells[present], in_nuclei[present]
+    first = cell_runs[in_cells]
+    first[in_nuclei >= 0] = nucleus_runs[in_nuclei[in_nuclei >= 0]]
+    y, x = first[:, 1].astype(np.int64) + seen.y0, first[:, 2] + seen.x0
+    inside = (y >= core.y0) & (y < core.y1) & (x >= core.x0) & (x < core.x1)
+    anchors = y[inside] * slide_width + x[inside]
     order = np.argsort(anchors)
-    return values[inside][order], anchors[order]
+    return present[inside][order] + 1, anchors[order]
 
 
-def _cut_out(view: CellPixels, count: int) -> tuple[tuple[int, int], np.ndarray]:
-    """Corner and labels of the smallest box that holds a window's cells 1..count."""
-    inside = view.cells > 0
-    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    if not len(rows):
-        return view.origin_px, np.zeros((2, 0, 0), np.uint8)
-    box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-    planes = np.stack([view.cells[box], view.nuclei[box]]).astype(np.min_scalar_type(count))
-    return (view.origin_px[0] + box[0].start, view.origin_px[1] + box[1].start), planes
-
-
-def _paint(
-    labels: Any,
-    anchors: np.ndarray,
-    corner_px: tuple[int, int],
-    packed: tuple[bytes, str, tuple[int, ...]],
-    ordered: np.ndarray,
-    grid: Grid,
-) -> None:
-    """Write a tile's cells into the slide's label planes, as their ids."""
-    planes = unpacked(*packed)
-    if not planes.size:
-        return
-    lookup = np.concatenate([[0], np.searchsorted(ordered, anchors) + 1]).astype(np.uint32)
+def _paint(labels: Any, outlines: tuple[np.ndarray, np.ndarray], ids: np.ndarray, grid: Grid) -> None:
+    """Write a tile's cells and nuclei into the slide's label planes, as their ids."""
+    values = np.concatenate([[0], ids]).astype(np.uint32)
     f, (height, width) = grid.factor, grid.slide_px
-    y0, x0 = corner_px[0] * f, corner_px[1] * f
-    for plane, source in enumerate(planes):
-        rows, columns = (side * f for side in source.shape)
-        place = (plane, slice(y0, min(y0 + rows, height)), slice(x0, min(x0 + columns, width)))
-        native = np.asarray(labels[place])
-        _stamp(native, source.astype(np.uint32), lookup, f)
+    for plane, runs in enumerate(outlines):
+        if not len(runs):
+            continue
+        top, left = int(runs[0, 1]) * f, int(runs[:, 2].min()) * f
+        bottom, right = min(int(runs[-1, 1] + 1) * f, height), min(int(runs[:, 3].max()) * f, width)
+        place = (plane, slice(top, bottom), slice(left, right))
+        native = np.array(labels[place], np.uint32)
+        paint_runs(native, runs, values, (top, left), f)
         labels[place] = native
-
-
-@njit(cache=True)
-def _stamp(native: np.ndarray, source: np.ndarray, lookup: np.ndarray, factor: int) -> None:
-    """Write labels where there are any, each over a square of native pixels."""
-    for y in range(len(native)):
-        row = source[y // factor]
-        for x in range(native.shape[1]):
-            label = row[x // factor]
-            if label > 0:
-                native[y, x] = lookup[label]
 
 
 def _joined(tables: list[dict[str, np.ndarray]], order: np.ndarray) -> pd.DataFrame:

@@ -24,10 +24,14 @@ from segmentation_peers import PeerError, Peers, scikit_image, scikit_image_cell
 
 from ctc_imaging.errors import ModelError
 from ctc_imaging.files import atomic_path
+from ctc_imaging.intake import open_copy, take_in
 from ctc_imaging.panel import load_panel
-from ctc_imaging.segmentation import measure_background, segment_nuclei, segment_slide
+from ctc_imaging.segmentation import measure_background, segment_slide
 from ctc_imaging.segmentation.background import PixelSource
-from ctc_imaging.segmentation.model import CLASSICAL
+from ctc_imaging.segmentation.dark import stained_blocks
+from ctc_imaging.segmentation.instances import MIN_DIAMETER_UM, find_instances
+from ctc_imaging.segmentation.model import CLASSICAL, load_finder
+from ctc_imaging.segmentation.windows import find_regions, look
 from ctc_imaging.simulation import SimulatedSlide, simulate_slide
 from ctc_imaging.simulation.slide import write_image
 from ctc_imaging.slide import open_slide
@@ -282,9 +286,11 @@ def _cells_of(slide: Path, model: str, _part: int) -> Took:
 
 def _segment_file(path: Path, model: str, folder: Path) -> int:
     panel = load_panel("emt-4")
-    with open_slide(path) as slide:
+    with open_slide(path) as scan:
+        take_in(scan, panel.assign(scan.channel_names, path), folder / "pixels")
+    with open_copy(folder / "pixels", path) as slide:
         labels = create_labels(folder / "labels.ome.zarr", *slide.shape[1:])
-        return _segment(slide, panel.assign(slide.channel_names, path), labels, model)
+        return _segment(slide, {short: index for index, short in enumerate(panel.shorts)}, labels, model)
 
 
 def _segment(slide: PixelSource, channels: dict[str, int], labels: object, model: str) -> int:
@@ -297,11 +303,22 @@ def _nuclei_of(path: Path, model: str, part: int) -> Took:
     plane = np.load(path)
     height = len(plane) // WORKERS
     half = plane[part * height : (part + 1) * height]
-    return _timed(lambda: int(segment_nuclei(half, PIXEL_UM, model).max()))
+    return _timed(lambda: _nuclei_as_on_slides(half, model))
+
+
+def _nuclei_as_on_slides(plane: np.ndarray, model: str) -> int:
+    """Find the nuclei of a plane as those of a tile are found: one look, at the stained parts only."""
+    background = measure_background(Pixels(plane[None]), {"dapi": 0})
+    signal = background.over(plane[None], 0, 0)[1][0]
+    regions = find_regions(stained_blocks(signal, PIXEL_UM))
+    everywhere = slice(0, plane.shape[0]), slice(0, plane.shape[1])
+    wanted = np.ones(len(regions.boxes), bool)
+    maps = look(load_finder(model), signal, regions, wanted, everywhere, (0, 0), PIXEL_UM)
+    return int(find_instances(maps, np.pi / 4 * (MIN_DIAMETER_UM / PIXEL_UM) ** 2).max(initial=0))
 
 
 def _classical_nuclei(pixels: np.ndarray) -> int:
-    return int(segment_nuclei(pixels[0], PIXEL_UM, CLASSICAL).max())
+    return _nuclei_as_on_slides(pixels[0], CLASSICAL)
 
 
 def _classical_table(pixels: np.ndarray) -> int:

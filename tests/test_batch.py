@@ -19,7 +19,7 @@ from ctc_imaging.errors import CtcImagingError, RunError, TableError
 from ctc_imaging.files import sha256_file
 from ctc_imaging.recount import recount
 from ctc_imaging.store.ledger import Ledger
-from ctc_imaging.store.run_folder import RunFolder
+from ctc_imaging.store.run_folder import SCHEMA_VERSION, RunFolder
 
 FAKES = Path(__file__).parent / "fakes"
 
@@ -106,7 +106,7 @@ def test_a_damaged_run_folder_is_refused_in_one_line(start, tmp_path):
     start({"S1": "a"})
     run = tmp_path / "run"
     facts = (run / "run.json").read_text()
-    for damaged in (facts[:100], "[]", "{}", facts.replace('"schema": 2', '"schema": 99')):
+    for damaged in (facts[:100], "[]", "{}", facts.replace(f'"schema": {SCHEMA_VERSION}', '"schema": 99')):
         (run / "run.json").write_text(damaged)
         with pytest.raises(RunError, match=r"run\.json"):
             start()

@@ -18,7 +18,7 @@ from ctc_imaging.segmentation import measure_background, segment_nuclei, segment
 from ctc_imaging.segmentation.background import BLOCK_PX, level_and_noise
 from ctc_imaging.segmentation.cells import REACH_UM, find_cells
 from ctc_imaging.segmentation.image import UnknownScaleWarning
-from ctc_imaging.segmentation.tiled import Box, Grid, segment_tile
+from ctc_imaging.segmentation.tiled import ALIGNMENT_PX, Box, Grid, segment_tile
 
 PANEL = load_panel("emt-4")
 CHANNELS = dict(zip(PANEL.shorts, range(4), strict=True))
@@ -50,11 +50,13 @@ def paint_discs(shape, centres, radius_px=8, heights=(300, 0, 0, 150), seed=0, s
     return (pixels + 200 + rng.normal(0, 10, pixels.shape)).clip(0, 65535).astype(np.uint16)
 
 
-def segment(pixels: np.ndarray, tile_px: int = 2048, map_tiles=map) -> tuple[np.ndarray, pd.DataFrame]:
+def segment(
+    pixels: np.ndarray, tile_px: int = 2048, map_tiles=map, pixel_um: float = PIXEL_UM, finder: str = "nuclei"
+) -> tuple[np.ndarray, pd.DataFrame]:
     slide = ArraySlide(pixels)
     labels = np.zeros((2, *pixels.shape[1:]), np.uint32)
     background = measure_background(slide, CHANNELS)
-    return labels, segment_slide(slide, CHANNELS, PANEL, background, labels, PIXEL_UM, tile_px, map_tiles)
+    return labels, segment_slide(slide, CHANNELS, PANEL, background, labels, pixel_um, tile_px, map_tiles, finder)
 
 
 def scatter(count: int, shape: tuple[int, int], seed: int) -> np.ndarray:
@@ -99,15 +101,49 @@ def test_touching_nuclei_are_two_cells():
     seed=st.integers(0, 10_000),
     count=st.integers(0, 130),
     shape=st.tuples(st.integers(40, 330), st.integers(40, 330)),
+    pixel_um=st.sampled_from([0.5, 0.25, 0.34, 0.65]),
+    finder=st.sampled_from(["nuclei", "classical"]),
 )
-@example(tile_px=64, seed=1, count=400, shape=(320, 320))  # clumps across many seams
-def test_tiled_equals_untiled_to_the_pixel(tile_px, seed, count, shape):
-    pixels = paint_discs(shape, scatter(count, shape, seed), radius_px=6, seed=seed)
-    whole_labels, whole = segment(pixels)
-    labels, cells = segment(pixels, tile_px)
+@example(tile_px=64, seed=1, count=400, shape=(320, 320), pixel_um=0.5, finder="nuclei")  # clumps across many seams
+@example(tile_px=64, seed=1, count=400, shape=(320, 320), pixel_um=0.5, finder="classical")
+@example(tile_px=64, seed=2, count=900, shape=(700, 700), pixel_um=0.5, finder="nuclei")
+@example(tile_px=64, seed=3, count=300, shape=(601, 599), pixel_um=0.25, finder="nuclei")
+def test_tiled_equals_untiled_to_the_pixel(tile_px, seed, count, shape, pixel_um, finder):
+    pixels = paint_discs(shape, scatter(count, shape, seed), radius_px=round(3 / pixel_um), seed=seed)
+    whole_labels, whole = segment(pixels, pixel_um=pixel_um, finder=finder)
+    labels, cells = segment(pixels, tile_px, pixel_um=pixel_um, finder=finder)
     assert np.array_equal(labels, whole_labels)
     pd.testing.assert_frame_equal(cells, whole, check_exact=True)
     assert cells.attrs == whole.attrs
+
+
+@pytest.fixture(scope="module")
+def crowded():
+    """A crowded field with dirt of all sizes, and its cells."""
+    pixels = paint_discs((640, 640), scatter(700, (640, 640), 8), radius_px=7, seed=8)
+    pixels[1, 100:130, 100:190] += 200  # marker without nucleus
+    pixels[2, 300:320, 300:420] += 300
+    pixels[0, 500:512, 100:600] += 900  # a fibre
+    slide = ArraySlide(pixels)
+    background = measure_background(slide, CHANNELS)
+    labels = np.zeros((2, 640, 640), np.uint32)
+    return slide, background, segment_slide(slide, CHANNELS, PANEL, background, labels, PIXEL_UM)
+
+
+@given(corner=st.tuples(st.integers(0, 30), st.integers(0, 30)), sides=st.tuples(st.integers(1, 20), st.integers(1, 20)))
+@example(corner=(6, 6), sides=(4, 4))
+def test_a_tile_anywhere_has_exactly_the_cells_that_begin_in_it(crowded, corner, sides):
+    slide, background, cells = crowded
+    y0, x0 = (ALIGNMENT_PX * place for place in corner)
+    core = Box(y0, min(y0 + ALIGNMENT_PX * sides[0], 640), x0, min(x0 + ALIGNMENT_PX * sides[1], 640))
+    grid = Grid.of((640, 640), PIXEL_UM)
+    everything = segment_tile(slide, CHANNELS, PANEL, background, grid, "nuclei", Box(0, 640, 0, 640))
+    tile = segment_tile(slide, CHANNELS, PANEL, background, grid, "nuclei", core)
+    y, x = np.divmod(everything.anchors, 640)
+    inside = (y >= core.y0) & (y < core.y1) & (x >= core.x0) & (x < core.x1)
+    assert np.array_equal(tile.anchors, everything.anchors[inside])
+    for name in everything.columns:
+        assert np.array_equal(tile.columns[name], cells[name].to_numpy()[inside]), name
 
 
 def as_elsewhere(function, items):
@@ -265,8 +301,9 @@ def average_precision(found: np.ndarray, truth: np.ndarray, threshold: float) ->
     return hits / (truth.max() + found.max() - hits)
 
 
-@pytest.mark.parametrize(("model", "least"), [("nuclei", 0.75), ("classical", 0.7)])
+@pytest.mark.parametrize(("model", "least"), [("nuclei", 0.8), ("classical", 0.75)])
 def test_real_nuclei_are_found_without_a_scale(shared_data, model, least):
+    # The network was trained on these: this tells that it is whole, its card tells how good it is on others.
     import tifffile
     from skimage import io
 

@@ -44,7 +44,7 @@ def labels_at(labels: np.ndarray, centres: list[tuple[float, float]]) -> list[in
 
 @given(
     st.floats(0, np.pi),
-    st.floats(1.75, 2.0),
+    st.floats(1.85, 2.0),
     st.sampled_from([6.0, 8.0, 11.0]),
     st.floats(20, 500),
     st.floats(-0.5, 0.5),

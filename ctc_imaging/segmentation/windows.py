@@ -190,10 +190,15 @@ def _keep(maps: np.ndarray, seen: np.ndarray, corners: np.ndarray, labels: np.nd
         top, left = corners[index]
         bottom, right = min(top + side, height), min(left + side, width)
         for row in range(max(top, 0) // BLOCK_PX, -(-bottom // BLOCK_PX)):
-            for column in range(max(left, 0) // BLOCK_PX, -(-right // BLOCK_PX)):
-                if blocks[row, column] != labels[index]:
+            column, last = max(left, 0) // BLOCK_PX, -(-right // BLOCK_PX)
+            while column < last:
+                start = column
+                while column < last and blocks[row, column] == labels[index]:
+                    column += 1
+                if column == start:
+                    column += 1
                     continue
-                x0, x1 = max(column * BLOCK_PX, left, 0), min((column + 1) * BLOCK_PX, right)
+                x0, x1 = max(start * BLOCK_PX, left, 0), min(column * BLOCK_PX, right)
                 for plane in range(maps.shape[0]):
                     for y in range(max(row * BLOCK_PX, top, 0), min((row + 1) * BLOCK_PX, bottom)):
                         for x in range(x0, x1):

@@ -138,7 +138,7 @@ class Quality:
         Parameters
         ----------
         unresolved_fraction : float
-            Share of the slide's area stained without a gap over a greater length than any clump of cells.
+            Share of the slide's area in which stain without a gap over 40 µm or more hides any cells.
 
         Returns
         -------

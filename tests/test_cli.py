@@ -231,6 +231,17 @@ def test_simulate_a_cohort_of_tables(tmp_path, capsys):
     assert not (tmp_path / "slides").exists()
 
 
+def test_nowhere_to_keep_compiled_code_is_said_in_one_line(capsys, monkeypatch):
+    def no_locator():
+        raise RuntimeError("cannot cache function 'cut': no locator available for file 'windows.py'")
+
+    monkeypatch.setattr("ctc_imaging.classification.list_models", no_locator)
+    assert main(["models"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "ctc-imaging: error: system: no folder can be written to for compiled code; name one in NUMBA_CACHE_DIR"
+    ]
+
+
 def test_models_are_listed(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("ctc_imaging.classification.list_models", lambda: {})
     assert main(["models"]) == 0

@@ -130,7 +130,9 @@ def crowded():
     return slide, background, segment_slide(slide, CHANNELS, PANEL, background, labels, PIXEL_UM)
 
 
-@given(corner=st.tuples(st.integers(0, 30), st.integers(0, 30)), sides=st.tuples(st.integers(1, 20), st.integers(1, 20)))
+@given(
+    corner=st.tuples(st.integers(0, 30), st.integers(0, 30)), sides=st.tuples(st.integers(1, 20), st.integers(1, 20))
+)
 @example(corner=(6, 6), sides=(4, 4))
 def test_a_tile_anywhere_has_exactly_the_cells_that_begin_in_it(crowded, corner, sides):
     slide, background, cells = crowded
@@ -187,6 +189,14 @@ def test_a_clump_too_long_for_any_cell_is_left_out_everywhere_and_reported():
         assert len(cells) == 1
         assert cells.attrs["oversized_um2"] == pytest.approx(30 * 550 * PIXEL_UM**2, rel=0.15)
         assert not labels[:, 100:130, 50:600].any()
+
+
+def test_what_is_left_out_is_counted_once():
+    pixels = paint_discs((500, 500), [(100, 100), (300, 300)], radius_px=84)
+    pixels[0, 230:370, 230:370] = 6000  # 70 µm of clot where the second was
+    _, cells = segment(pixels)
+    painted = (np.pi * 84**2 + 140**2) * PIXEL_UM**2
+    assert cells.attrs["oversized_um2"] == pytest.approx(painted, rel=0.2)
 
 
 def test_haze_that_joins_all_nuclei_hides_none():

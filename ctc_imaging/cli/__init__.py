@@ -48,6 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         return fail(_system(error), BAD_USE)
+    except RuntimeError as error:
+        if "cannot cache function" not in str(error):
+            raise
+        return fail("system: no folder can be written to for compiled code; name one in NUMBA_CACHE_DIR", BAD_USE)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:

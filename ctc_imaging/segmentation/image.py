@@ -32,9 +32,9 @@ FINE_UM = 0.44
 RANGE_PX = (14.0, 24.0)
 """Typical nuclei a finder sees best; those of cultured cells would be larger at the scale of blood."""
 
-LOOKS = (0.8, 1.2)
+LOOKS: tuple[float, ...] = (0.8, 1.2)
 """An image is looked at twice, smaller and larger than the finder's scale and the second time upside down, and the
-two are averaged: for a finder in doubt a better guess than either. A slide is looked at once."""
+two are averaged: for a network in doubt a better guess than either. A slide is looked at once."""
 
 SMALLEST_PX = 4.0
 """Smallest diameter of a nucleus at the finder's scale."""
@@ -102,12 +102,13 @@ def segment_with(finder: NucleusFinder, image: np.ndarray, pixel_size_um: float 
     if pixel_size_um is None:
         pixel_size_um = float(np.clip(TYPICAL_NUCLEUS_UM / diameter_px, *PLAUSIBLE_UM))
         warnings.warn(UnknownScaleWarning(pixel_size_um), stacklevel=3)
+    looks = LOOKS
     if isinstance(finder, ClassicalFinder):
-        finder = replace(finder, threshold=threshold)
+        finder, looks = replace(finder, threshold=threshold), (1.0,)
     best_zoom = _zoom(pixel_size_um, diameter_px)
     zoom = min(best_zoom, (MOST_PIXELS / plane.size) ** 0.5)
     # The scale a nucleus has to the finder, not the true one: cultured cells are shown as if they were of blood.
-    maps = _averaged(finder, signal, zoom, FINE_UM * best_zoom / zoom)
+    maps = _averaged(finder, signal, zoom, FINE_UM * best_zoom / zoom, looks)
     return find_instances(maps, np.pi / 4 * (SMALLEST_PX / zoom) ** 2).astype(np.uint32)
 
 
@@ -117,13 +118,19 @@ def _zoom(pixel_size_um: float, diameter_px: float) -> float:
     return float(np.clip(pixel_size_um / FINE_UM, least, most))
 
 
-def _averaged(finder: NucleusFinder, signal: np.ndarray, zoom: float, working_um: float) -> np.ndarray:
-    small, large = LOOKS
-    maps = _maps(finder, signal, zoom * small, working_um / small)
-    turned = _maps(finder, np.ascontiguousarray(signal[::-1, ::-1]), zoom * large, working_um / large)
-    turned[2:] *= -1
-    maps += turned[:, ::-1, ::-1]
-    maps /= 2
+def _averaged(
+    finder: NucleusFinder, signal: np.ndarray, zoom: float, working_um: float, looks: tuple[float, ...]
+) -> np.ndarray:
+    """Average looks at an image, each at its own share of the scale, every second one upside down."""
+    maps = np.zeros((4, *signal.shape), np.float32)
+    for number, share in enumerate(looks):
+        if number % 2 == 0:
+            maps += _maps(finder, signal, zoom * share, working_um / share)
+        else:
+            turned = _maps(finder, np.ascontiguousarray(signal[::-1, ::-1]), zoom * share, working_um / share)
+            turned[2:] *= -1
+            maps += turned[:, ::-1, ::-1]
+    maps /= len(looks)
     return maps
 
 

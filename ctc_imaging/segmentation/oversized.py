@@ -43,7 +43,7 @@ def drop_long(labels: np.ndarray, longest_px: int) -> tuple[np.ndarray, np.ndarr
     return np.where(dropped, 0, labels), dropped
 
 
-def unresolved_blocks(signal: np.ndarray, nuclei: np.ndarray, working_um: float) -> np.ndarray:
+def unresolved(signal: np.ndarray, nuclei: np.ndarray, working_um: float) -> np.ndarray:
     """Mark where there is nuclear stain, longer than any nucleus, and no nucleus found: clots, smears, fibres.
 
     Parameters
@@ -55,18 +55,19 @@ def unresolved_blocks(signal: np.ndarray, nuclei: np.ndarray, working_um: float)
 
     Returns
     -------
-    bool ndarray, shape (ceil(h / BLOCK_PX), ceil(w / BLOCK_PX))
-        Depends on what lies within `MAX_LENGTH_UM` of a block.
+    bool ndarray, shape (h, w)
+        In whole blocks; depends on what lies within `MAX_LENGTH_UM` of a block.
     """
     block_um = BLOCK_PX * working_um
     stained = (_block_means(signal) > CLEAR).astype(np.uint8)
     if not stained.any():
-        return stained.astype(bool)
+        return np.zeros(signal.shape, bool)
     _, pieces, stats, _ = cv2.connectedComponentsWithStats(stained, connectivity=8)
     long = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(axis=1) * block_um >= MAX_LENGTH_UM
     long[0] = False
     away = cv2.distanceTransform((_block_means((nuclei > 0).astype(np.float32)) == 0).astype(np.uint8), cv2.DIST_L2, 5)
-    return long[pieces] & (away > APART_UM / block_um)
+    blocks = long[pieces] & (away > APART_UM / block_um)
+    return blocks.repeat(BLOCK_PX, axis=0).repeat(BLOCK_PX, axis=1)[: signal.shape[0], : signal.shape[1]]
 
 
 def _block_means(plane: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from ctc_imaging.segmentation.background import Background, PixelSource
 from ctc_imaging.segmentation.dark import BLOCK_PX, stained_blocks
 from ctc_imaging.segmentation.instances import MIN_DIAMETER_UM, find_instances, support_px
 from ctc_imaging.segmentation.model import NucleusFinder, load_finder
-from ctc_imaging.segmentation.oversized import MAX_LENGTH_UM, drop_long, unresolved_blocks
+from ctc_imaging.segmentation.oversized import MAX_LENGTH_UM, drop_long, unresolved
 
 WORKING_UM = 0.5
 STEP_UM = MAX_LENGTH_UM / 2
@@ -259,22 +259,14 @@ def segment_tile(
     table = measure_cells(view, panel, grid.pixel_size_um)
     # Copies, lest one column hold all others in memory.
     columns = {str(name): table[name].to_numpy(copy=True) for name in table}
-    lost_px = int(oversized[core.within(seen)].sum())
-    unresolved = unresolved_blocks(signal[stain], nuclei, grid.working_um)
-    lost_px += int(unresolved[_blocks(core.within(seen))].sum()) * BLOCK_PX**2
+    lost = unresolved(signal[stain], nuclei, grid.working_um) | oversized
     shift = np.array([0, seen.y0, seen.x0, seen.x0], np.int32)
-    return TileCells(columns, anchors, (its_cells + shift, its_nuclei + shift), lost_px)
+    return TileCells(columns, anchors, (its_cells + shift, its_nuclei + shift), int(lost[core.within(seen)].sum()))
 
 
 def _without(planes: np.ndarray, index: int) -> np.ndarray:
     """Leave out a plane; the first one, as it mostly is, without copying the others."""
     return planes[1:] if index == 0 else np.delete(planes, index, axis=0)
-
-
-def _blocks(place: tuple[slice, slice]) -> tuple[slice, slice]:
-    """Turn a place in working pixels into one in blocks; tiles begin where blocks do."""
-    rows, columns = (slice(side.start // BLOCK_PX, -(-side.stop // BLOCK_PX)) for side in place)
-    return rows, columns
 
 
 def _nuclei(

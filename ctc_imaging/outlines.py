@@ -100,6 +100,7 @@ def _paint_runs(plane: np.ndarray, runs: np.ndarray, values: np.ndarray, top: in
     for index in range(len(runs)):
         value = values[runs[index, 0]]
         y0 = runs[index, 1] * factor - top
-        x0, x1 = runs[index, 2] * factor - left, runs[index, 3] * factor - left
+        x0, x1 = max(runs[index, 2] * factor - left, 0), min(runs[index, 3] * factor - left, width)
         for y in range(max(y0, 0), min(y0 + factor, height)):
-            plane[y, max(x0, 0) : min(x1, width)] = value
+            for x in range(x0, x1):
+                plane[y, x] = value

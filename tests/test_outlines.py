@@ -32,6 +32,16 @@ def test_part_of_a_plane_gets_its_part_and_keeps_what_it_had():
     assert np.array_equal(part, expected)
 
 
+@given(seed=st.integers(0, 10_000), corner=st.tuples(st.integers(-9, 30), st.integers(-9, 30)))
+def test_any_part_of_a_plane_is_painted_as_cut_out_of_the_whole(seed, corner):
+    labels = labels_of(seed)
+    part = np.zeros((6, 7), np.uint32)
+    paint_runs(part, find_runs(labels), np.arange(9, dtype=np.uint32), corner, 1)
+    wide = np.pad(labels, 40)
+    y, x = (40 + place for place in corner)
+    assert np.array_equal(part, wide[y : y + 6, x : x + 7])
+
+
 def test_runs_are_in_reading_order_and_end_with_the_row():
     labels = np.array([[1, 1, 2], [0, 2, 2]], np.int64)
     assert find_runs(labels).tolist() == [[1, 0, 0, 2], [2, 0, 2, 3], [2, 1, 1, 3]]

@@ -15,10 +15,12 @@ from scipy import ndimage
 from ctc_imaging.errors import SegmentationError
 from ctc_imaging.panel import load_panel
 from ctc_imaging.segmentation import measure_background, segment_nuclei, segment_slide
-from ctc_imaging.segmentation.background import BLOCK_PX, level_and_noise
+from ctc_imaging.segmentation.background import BLOCK_PX, Background, level_and_noise
 from ctc_imaging.segmentation.cells import REACH_UM, find_cells
+from ctc_imaging.segmentation.grid import ALIGNMENT_PX, Box, Grid
 from ctc_imaging.segmentation.image import UnknownScaleWarning
-from ctc_imaging.segmentation.tiled import ALIGNMENT_PX, Box, Grid, segment_tile
+from ctc_imaging.segmentation.nuclei import TileNuclei, find_tile_nuclei, paint_nuclei
+from ctc_imaging.segmentation.tiled import segment_tile
 
 PANEL = load_panel("emt-4")
 CHANNELS = dict(zip(PANEL.shorts, range(4), strict=True))
@@ -139,8 +141,9 @@ def test_a_tile_anywhere_has_exactly_the_cells_that_begin_in_it(crowded, corner,
     y0, x0 = (ALIGNMENT_PX * place for place in corner)
     core = Box(y0, min(y0 + ALIGNMENT_PX * sides[0], 640), x0, min(x0 + ALIGNMENT_PX * sides[1], 640))
     grid = Grid.of((640, 640), PIXEL_UM)
-    everything = segment_tile(slide, CHANNELS, PANEL, background, grid, "nuclei", Box(0, 640, 0, 640))
-    tile = segment_tile(slide, CHANNELS, PANEL, background, grid, "nuclei", core)
+    nuclei = nuclei_of(slide, background, grid, Box(0, 640, 0, 640))
+    everything = segment_tile(slide, CHANNELS, PANEL, background, grid, (nuclei.core, (nuclei,)))
+    tile = segment_tile(slide, CHANNELS, PANEL, background, grid, (core, (nuclei,)))
     y, x = np.divmod(everything.anchors, 640)
     inside = (y >= core.y0) & (y < core.y1) & (x >= core.x0) & (x < core.x1)
     assert np.array_equal(tile.anchors, everything.anchors[inside])
@@ -165,11 +168,35 @@ def test_tiles_done_in_other_processes_give_the_same_bytes(count, tile_px):
     assert cells_elsewhere.attrs == cells.attrs
 
 
+def nuclei_of(slide: ArraySlide, background, grid: Grid, core: Box) -> TileNuclei:
+    own = Background(background.level[[0]], background.noise[[0]])
+    return find_tile_nuclei(slide, 0, own, grid, "nuclei", core)
+
+
+@given(corner=st.tuples(st.integers(0, 30), st.integers(0, 30)), sides=st.tuples(st.integers(1, 9), st.integers(1, 9)))
+@example(corner=(6, 6), sides=(4, 4))
+@example(corner=(29, 12), sides=(4, 4))  # across the fibre
+def test_a_tile_anywhere_has_exactly_the_nuclei_that_begin_in_it(crowded, corner, sides):
+    slide, background, _ = crowded
+    y0, x0 = (ALIGNMENT_PX * place for place in corner)
+    core = Box(y0, min(y0 + ALIGNMENT_PX * sides[0], 640), x0, min(x0 + ALIGNMENT_PX * sides[1], 640))
+    grid, whole = Grid.of((640, 640), PIXEL_UM), Box(0, 640, 0, 640)
+    labels, left_out = paint_nuclei([nuclei_of(slide, background, grid, whole)], whole)
+    found, also_left_out = paint_nuclei([nuclei_of(slide, background, grid, core)], whole)
+    values, first = np.unique(labels, return_index=True)
+    y, x = np.divmod(first, 640)
+    owned = values[(values > 0) & (y >= core.y0) & (y < core.y1) & (x >= core.x0) & (x < core.x1)]
+    assert np.array_equal(found, np.where(np.isin(labels, owned), np.searchsorted(owned, labels) + 1, 0))
+    inside = core.within(whole)
+    assert np.array_equal(also_left_out[inside], left_out[inside])
+
+
 def test_a_tile_travels_small():
     slide = ArraySlide(paint_discs((500, 500), scatter(120, (500, 500), 1), radius_px=6))
     background = measure_background(slide, CHANNELS)
     grid = Grid.of((500, 500), PIXEL_UM)
-    tile = segment_tile(slide, CHANNELS, PANEL, background, grid, "nuclei", Box(0, 500, 0, 500))
+    nuclei = nuclei_of(slide, background, grid, Box(0, 500, 0, 500))
+    tile = segment_tile(slide, CHANNELS, PANEL, background, grid, (nuclei.core, (nuclei,)))
     assert len(pickle.dumps(tile)) < slide.pixels.nbytes / 20
 
 

@@ -23,17 +23,14 @@ from ctc_training.nuclei.images import LabelledImage
 from segmentation_peers import PeerError, Peers, scikit_image, scikit_image_cells
 
 from ctc_imaging.errors import ModelError
-from ctc_imaging.features import CellPixels, measure_cells
 from ctc_imaging.files import atomic_path
 from ctc_imaging.intake import open_copy, take_in
 from ctc_imaging.panel import load_panel
 from ctc_imaging.segmentation import measure_background, segment_slide
-from ctc_imaging.segmentation.background import Background, PixelSource
+from ctc_imaging.segmentation.background import PixelSource
 from ctc_imaging.segmentation.dark import stained_blocks
-from ctc_imaging.segmentation.grid import Box, Grid
 from ctc_imaging.segmentation.instances import MIN_DIAMETER_UM, find_instances
 from ctc_imaging.segmentation.model import CLASSICAL, load_finder
-from ctc_imaging.segmentation.nuclei import find_tile_nuclei
 from ctc_imaging.segmentation.windows import find_regions, look
 from ctc_imaging.simulation import SimulatedSlide, simulate_slide
 from ctc_imaging.simulation.slide import write_image
@@ -153,8 +150,7 @@ def _compare_pipelines(slide: Path, options: argparse.Namespace, pool: ProcessPo
             "scikit-image, nuclei": _scikit_image_nuclei,
             f"ours: {CLASSICAL}, nuclei": _classical_nuclei,
             "scikit-image, nuclei and table": _scikit_image_table,
-            f"ours: {CLASSICAL}, nuclei and table": _classical_measured,
-            f"ours: {CLASSICAL}, with cytoplasm too": _classical_table,
+            f"ours: {CLASSICAL}, nuclei, cells and table": _classical_table,
         }
         rows = _in_turns({name: lambda way=way: _alone(pool, way, path) for name, way in ways.items()}, options.rounds)
     print(f"\nWithout a network, {PLANE_PX} x {PLANE_PX} px, one process. scikit-image: Otsu, distance transform,")
@@ -323,19 +319,6 @@ def _nuclei_as_on_slides(plane: np.ndarray, model: str) -> int:
 
 def _classical_nuclei(pixels: np.ndarray) -> int:
     return _nuclei_as_on_slides(pixels[0], CLASSICAL)
-
-
-def _classical_measured(pixels: np.ndarray) -> int:
-    """Do what the pipeline of scikit-image does: nuclei, and the table of them on all channels."""
-    channels = dict(zip(load_panel("emt-4").shorts, range(4), strict=True))
-    slide = Pixels(pixels)
-    background, grid = measure_background(slide, channels), Grid.of(pixels.shape[1:], PIXEL_UM)
-    whole = Box(0, pixels.shape[1], 0, pixels.shape[2])
-    own = Background(background.level[[0]], background.noise[[0]])
-    nuclei = find_tile_nuclei(slide, 0, own, grid, CLASSICAL, whole).runs.astype(np.int32)
-    above, signal = background.over(pixels, 0, 0)
-    view = CellPixels(nuclei, nuclei, above, signal, (0, 0), pixels.shape[1:])
-    return len(measure_cells(view, load_panel("emt-4"), PIXEL_UM))
 
 
 def _classical_table(pixels: np.ndarray) -> int:

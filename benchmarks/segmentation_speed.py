@@ -23,14 +23,17 @@ from ctc_training.nuclei.images import LabelledImage
 from segmentation_peers import PeerError, Peers, scikit_image, scikit_image_cells
 
 from ctc_imaging.errors import ModelError
+from ctc_imaging.features import CellPixels, measure_cells
 from ctc_imaging.files import atomic_path
 from ctc_imaging.intake import open_copy, take_in
 from ctc_imaging.panel import load_panel
 from ctc_imaging.segmentation import measure_background, segment_slide
-from ctc_imaging.segmentation.background import PixelSource
+from ctc_imaging.segmentation.background import Background, PixelSource
 from ctc_imaging.segmentation.dark import stained_blocks
+from ctc_imaging.segmentation.grid import Grid
 from ctc_imaging.segmentation.instances import MIN_DIAMETER_UM, find_instances
 from ctc_imaging.segmentation.model import CLASSICAL, load_finder
+from ctc_imaging.segmentation.nuclei import find_tile_nuclei
 from ctc_imaging.segmentation.windows import find_regions, look
 from ctc_imaging.simulation import SimulatedSlide, simulate_slide
 from ctc_imaging.simulation.slide import write_image
@@ -150,11 +153,12 @@ def _compare_pipelines(slide: Path, options: argparse.Namespace, pool: ProcessPo
             "scikit-image, nuclei": _scikit_image_nuclei,
             f"ours: {CLASSICAL}, nuclei": _classical_nuclei,
             "scikit-image, nuclei and table": _scikit_image_table,
+            f"ours: {CLASSICAL}, nuclei and table": _classical_measured,
             f"ours: {CLASSICAL}, nuclei, cells and table": _classical_table,
         }
         rows = _in_turns({name: lambda way=way: _alone(pool, way, path) for name, way in ways.items()}, options.rounds)
     print(f"\nWithout a network, {PLANE_PX} x {PLANE_PX} px, one process. scikit-image: Otsu, distance transform,")
-    print("watershed, regionprops_table on four channels. Ours to the table: background, nuclei, cells, markers.")
+    print("watershed, regionprops_table on four channels. Ours: background, nuclei, table; then the cells, too.")
     _print(rows.iloc[:2], PLANE_PX**2, "scikit-image, nuclei")
     _print(rows.iloc[2:], PLANE_PX**2, "scikit-image, nuclei and table")
 
@@ -319,6 +323,24 @@ def _nuclei_as_on_slides(plane: np.ndarray, model: str) -> int:
 
 def _classical_nuclei(pixels: np.ndarray) -> int:
     return _nuclei_as_on_slides(pixels[0], CLASSICAL)
+
+
+def _classical_measured(pixels: np.ndarray) -> int:
+    """Do what the pipeline of scikit-image does, tile by tile: nuclei, and the table of them on all channels."""
+    panel, slide = load_panel("emt-4"), Pixels(pixels)
+    background = measure_background(slide, {short: index for index, short in enumerate(panel.shorts)})
+    own = Background(background.level[[0]], background.noise[[0]])
+    grid = Grid.of(pixels.shape[1:], PIXEL_UM)
+    found = 0
+    for core in grid.cores(2048):
+        nuclei = find_tile_nuclei(slide, 0, own, grid, CLASSICAL, core)
+        box = nuclei.reach(grid)
+        above, signal = background.over(grid.read(slide, [0, 1, 2, 3], box), box.y0, box.x0)
+        y, x = nuclei.corner_px[0] - box.y0, nuclei.corner_px[1] - box.x0
+        runs = nuclei.runs.astype(np.int32) + np.array([0, y, x, x], np.int32)
+        view = CellPixels(runs, runs, above, signal, (box.y0, box.x0), grid.slide_px)
+        found += len(measure_cells(view, panel, PIXEL_UM))
+    return found
 
 
 def _classical_table(pixels: np.ndarray) -> int:

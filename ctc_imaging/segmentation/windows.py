@@ -17,8 +17,7 @@ from ctc_imaging.segmentation.dark import BLOCK_PX
 from ctc_imaging.segmentation.model import NucleusFinder
 
 SIDES_PX = (32, 48, 64, 96, 128)
-MARGIN_PX = 0
-"""What a window shows at least around its region: nothing more, for the region itself has a rim of dark blocks."""
+"""Windows are squares just large enough for a region, which has a rim of dark blocks of its own."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ SLIDE_PATCHES = Patches(160, 16)
 IMAGE_PATCHES = Patches(384, 64)
 """For single images, where halos cost nothing and every outline counts."""
 
-LARGEST_PX = SIDES_PX[-1] - 2 * MARGIN_PX
+LARGEST_PX = SIDES_PX[-1]
 """Regions longer than this are looked at patch by patch."""
 
 AT_ONCE, PATCHES_AT_ONCE = 256, 16
@@ -131,7 +130,7 @@ def look(
 
 def _by_side(regions: Regions, chosen: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Part regions by the side of the smallest window that shows them whole."""
-    longest = regions.boxes[chosen - 1, 2:].max(axis=1, initial=0) + 2 * MARGIN_PX
+    longest = regions.boxes[chosen - 1, 2:].max(axis=1, initial=0)
     classes = np.searchsorted(SIDES_PX, longest)
     for index, side in enumerate(SIDES_PX):
         members = chosen[classes == index]

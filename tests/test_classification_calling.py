@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -13,14 +13,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from ctc_imaging.classification.calling import call_cells, decide, edge_sharpness, phenotypes, write_crops
+from ctc_imaging.classification.calling import (
+    call_cells,
+    decide,
+    edge_sharpness,
+    phenotypes,
+    prediction_sets,
+    write_crops,
+)
 from ctc_imaging.classification.classes import CALLS, PHENOTYPES
 from ctc_imaging.classification.crops import CropBatch
-from ctc_imaging.classification.model import Thresholds
+from ctc_imaging.classification.model import Calibration, Thresholds
+from ctc_imaging.classification.rarity import BALANCED
 from ctc_imaging.panel import Channel, Role, load_panel
+from ctc_imaging.positivity import MARKERS, PositivityScale
 from ctc_imaging.segmentation import Background
 
-THRESHOLDS = Thresholds(ctc=0.9, doubtful=0.2, clear=0.6)
+THRESHOLDS = Thresholds(ctc=0.9, sets=(0.6, 0.2, 0.2), coverage=0.95)
+# Of a model calibrated where all classes are equally common.
+CALIBRATION = Calibration(1.0, (0.0, 0.0, 0.0), BALANCED)
+# Positive is what the slide's own threshold says; the network's logit (the marker's SNR less 5) decides nothing more.
+POSITIVITY = {str(role): PositivityScale(network=0.0, signal=5.0, bias=0.0) for role in MARKERS}
 LEVEL, NOISE = 100.0, 5.0
 PANEL = load_panel("emt-4")
 TUMOUR_PANEL = replace(
@@ -48,11 +61,13 @@ class BrightnessClassifier:
     """Reads class and positivity off the middle pixel: CK makes a CTC, CD45 a leukocyte."""
 
     thresholds: Thresholds = THRESHOLDS
+    calibration: Calibration = CALIBRATION
+    positivity: dict[str, PositivityScale] = field(default_factory=lambda: POSITIVITY)
 
     def predict(self, batch):
         _, ck, vim, cd45 = batch.roles[:, :, 24, 24].astype(float).T
         p = np.stack([np.maximum(ck, vim), cd45, np.full_like(ck, 0.01)], axis=1).clip(0.001)
-        return p / p.sum(axis=1, keepdims=True), np.stack([ck, vim, cd45], axis=1) / 10
+        return p / p.sum(axis=1, keepdims=True), np.stack([ck, vim, cd45], axis=1) - 5
 
 
 def flat_background(channels: int) -> Background:
@@ -90,14 +105,27 @@ def call(signals, panel=PANEL, order=None, map_runs=map):
         ((0.95, 0.03, 0.02), "ctc"),
         ((0.90, 0.08, 0.02), "ctc"),
         ((0.89, 0.10, 0.01), "indeterminate"),
-        ((0.20, 0.79, 0.01), "indeterminate"),
-        ((0.19, 0.80, 0.01), "leukocyte"),
+        ((0.60, 0.39, 0.01), "indeterminate"),
+        ((0.40, 0.35, 0.25), "indeterminate"),
+        ((0.40, 0.59, 0.01), "leukocyte"),
         ((0.00, 0.30, 0.70), "artefact"),
-        ((0.05, 0.50, 0.45), "indeterminate"),
+        ((0.05, 0.50, 0.45), "leukocyte"),
     ],
 )
 def test_thresholds_by_hand(p, call_expected):
-    assert decide(np.array([p]), THRESHOLDS).tolist() == [call_expected]
+    assert decide(np.array([p]), THRESHOLDS, BALANCED).tolist() == [call_expected]
+
+
+def test_where_ctcs_are_rare_the_same_doubt_begins_at_a_smaller_p():
+    p = np.array([[0.02, 0.97, 0.01]])
+    assert decide(p, THRESHOLDS, BALANCED).tolist() == ["leukocyte"]
+    assert decide(p, THRESHOLDS, (0.005, 0.955, 0.04)).tolist() == ["indeterminate"]
+
+
+def test_a_set_holds_every_class_that_cannot_be_denied():
+    p = np.array([[0.7, 0.25, 0.05], [0.1, 0.5, 0.4], [0.35, 0.19, 0.19]])
+    sets = prediction_sets(p / p.sum(axis=1, keepdims=True), THRESHOLDS, BALANCED)
+    assert sets.tolist() == [[True, True, False], [False, True, True], [False, True, True]]
 
 
 @settings(deadline=None, max_examples=50)
@@ -107,13 +135,13 @@ def test_more_evidence_for_a_ctc_never_takes_the_call_away(first, second):
         return [p_ctc, (1 - p_ctc) * 0.7, (1 - p_ctc) * 0.3]
 
     rank = {"leukocyte": 0, "artefact": 0, "indeterminate": 1, "ctc": 2}
-    low, high = decide(np.array([p_of(min(first, second)), p_of(max(first, second))]), Thresholds(0.9, 0.2, 0.5))
+    low, high = decide(np.array([p_of(min(first, second)), p_of(max(first, second))]), THRESHOLDS, BALANCED)
     assert low in CALLS
     assert rank[high] >= rank[low] or rank[low] == 1
 
 
 def test_phenotype_follows_the_markers():
-    positive = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 1, 1]], bool)
+    positive = np.array([[1, 0], [1, 1], [0, 1], [0, 0], [1, 1]], bool)
     calls = np.array(["ctc", "ctc", "ctc", "ctc", "leukocyte"], object)
     expected = ["epithelial", "hybrid", "mesenchymal", "undetermined", ""]
     assert phenotypes(calls, positive, has_mesenchymal=True).tolist() == expected
@@ -121,7 +149,7 @@ def test_phenotype_follows_the_markers():
 
 
 def test_without_a_mesenchymal_marker_no_phenotype_is_claimed():
-    positive = np.array([[1, 0, 0], [1, 1, 0]], bool)
+    positive = np.array([[1, 0], [1, 1]], bool)
     calls = np.array(["ctc", "ctc"], object)
     assert phenotypes(calls, positive, has_mesenchymal=False).tolist() == ["undetermined", "undetermined"]
 

@@ -14,15 +14,20 @@ from ctc_imaging.classification import CLASSES, CropBatch, list_models, load_mod
 from ctc_imaging.classification.model import Calibration, Thresholds, interface, save_model
 from ctc_imaging.classification.network import CellNetwork, fuse, squash
 from ctc_imaging.errors import ModelError
+from ctc_imaging.positivity import PositivityScale
 
-THRESHOLDS = Thresholds(ctc=0.9, doubtful=0.2, clear=0.6)
-CALIBRATION = Calibration(1.5, (-1.0, 0.5, 0.0))
+PREVALENCE = (0.01, 0.9, 0.09)
+THRESHOLDS = Thresholds(ctc=0.9, sets=(0.6, 0.2, 0.1), coverage=0.95)
+CALIBRATION = Calibration(1.5, (-1.0, 0.5, 0.0), PREVALENCE)
+POSITIVITY = {"epithelial": PositivityScale(1.0, 2.0, 0.5), "mesenchymal": PositivityScale(0.5, 1.0, 0.0)}
 SMALL = {"width": 8, "hidden": 32}
 
 
 def save(folder, seed=0, thresholds=THRESHOLDS, notes=None):
     torch.manual_seed(seed)
-    return save_model(folder, CellNetwork(**SMALL), SMALL, CALIBRATION, thresholds, notes or {"training": {}})
+    return save_model(
+        folder, CellNetwork(**SMALL), SMALL, CALIBRATION, thresholds, POSITIVITY, notes or {"training": {}}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +58,9 @@ def part(batch, rows):
 def test_probabilities_are_three_that_sum_to_one(classifier):
     p, positivity = classifier.predict(random_batch(10))
     assert p.shape == positivity.shape == (10, 3)
-    assert p.dtype == positivity.dtype == np.float64
+    assert p.dtype == np.float64
     np.testing.assert_allclose(p.sum(axis=1), 1, atol=2e-6)
     np.testing.assert_array_equal(p, p.round(6))
-
-
-def test_a_missing_marker_is_never_positive(classifier):
-    _, positivity = classifier.predict(random_batch(3, present=(1, 1, 0, 1)))
-    assert (positivity[:, 1] == 0).all()
-    assert (positivity[:, [0, 2]] > 0).all()
 
 
 def test_no_cells_are_no_trouble(classifier):
@@ -113,7 +112,7 @@ def test_an_empty_mask_gives_finite_logits(classifier):
 
 
 def test_calibration_by_hand():
-    p = Calibration(2.0, (0.0, np.log(3), 0.0)).probabilities(np.array([[2.0, 0.0, 0.0]], np.float32))
+    p = Calibration(2.0, (0.0, np.log(3), 0.0), PREVALENCE).probabilities(np.array([[2.0, 0.0, 0.0]], np.float32))
     odds = np.array([np.e, 3, 1])
     np.testing.assert_allclose(p[0], odds / odds.sum())
 
@@ -121,7 +120,7 @@ def test_calibration_by_hand():
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=3, max_size=3), st.floats(0.1, 10))
 def test_calibrated_probabilities_stay_probabilities(logits, temperature):
-    p = Calibration(temperature, (-3.0, 1.0, 0.0)).probabilities(np.array([logits], np.float32))
+    p = Calibration(temperature, (-3.0, 1.0, 0.0), PREVALENCE).probabilities(np.array([logits], np.float32))
     assert np.isfinite(p).all()
     assert p.sum() == pytest.approx(1)
 
@@ -129,12 +128,8 @@ def test_calibrated_probabilities_stay_probabilities(logits, temperature):
 def test_a_saved_model_comes_back(tmp_path):
     saved = save(tmp_path / "mine", notes={"training": {"data": "simulated"}, "metrics": {"ece": 0.1}})
     loaded = read_model(tmp_path / "mine")
-    assert (loaded.name, loaded.hash, loaded.thresholds, loaded.calibration) == (
-        "mine",
-        saved.hash,
-        THRESHOLDS,
-        CALIBRATION,
-    )
+    assert (loaded.name, loaded.hash) == ("mine", saved.hash)
+    assert (loaded.thresholds, loaded.calibration, loaded.positivity) == (THRESHOLDS, CALIBRATION, POSITIVITY)
     np.testing.assert_array_equal(loaded.predict(random_batch(4))[0], saved.predict(random_batch(4))[0])
 
 
@@ -142,7 +137,7 @@ def test_hash_follows_what_decides_and_nothing_else(tmp_path):
     first = save(tmp_path / "a", notes={"metrics": {"ece": 0.1}})
     assert save(tmp_path / "b", notes={"metrics": {"ece": 0.2}}).hash == first.hash
     assert save(tmp_path / "c", seed=1).hash != first.hash
-    assert save(tmp_path / "d", thresholds=Thresholds(0.8, 0.2, 0.6)).hash != first.hash
+    assert save(tmp_path / "d", thresholds=Thresholds(0.8, (0.6, 0.2, 0.1), 0.95)).hash != first.hash
 
 
 def test_models_are_found_in_their_order(models):
@@ -193,6 +188,8 @@ def _edit(folder, **changes):
         (lambda folder: _edit(folder, architecture={"depth": 8}), "don't fit"),
         (lambda folder: _edit(folder, thresholds={"ctc": 0.9}), "damaged"),
         (lambda folder: _edit(folder, temperature="hot"), "damaged"),
+        (lambda folder: _edit(folder, prevalence=[0.5, 0.5]), "damaged"),
+        (lambda folder: _edit(folder, positivity={"epithelial": {"network": 1.0}}), "damaged"),
     ],
 )
 def test_a_damaged_model_is_refused_in_one_line(tmp_path, damage, fault):

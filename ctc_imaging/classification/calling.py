@@ -22,7 +22,9 @@ from ctc_imaging.classification.crops import (
     iterate_raw_crops,
 )
 from ctc_imaging.classification.model import BATCH
+from ctc_imaging.classification.rarity import BALANCED, at_prevalence
 from ctc_imaging.panel import Panel, Role
+from ctc_imaging.positivity import positivity
 from ctc_imaging.segmentation import Background, measure_background
 
 if TYPE_CHECKING:
@@ -72,24 +74,27 @@ def call_cells(
     -------
     DataFrame
         `cells` with `p_ctc`, `p_leukocyte`, `p_artefact` (float64), `call` (an object without a nucleus is an
-        artefact), `phenotype` (text, empty for all but CTCs) and `focus` (see `edge_sharpness`).
+        artefact), `phenotype` (text, empty for all but CTCs), `p_epithelial`, `p_mesenchymal` (float64, the chance
+        that the marker is positive, NaN without such a marker) and `focus` (see `edge_sharpness`).
     """
     order = crop_order(cells)
     runs = [order[start : start + CELLS_A_RUN] for start in range(0, len(order), CELLS_A_RUN)]
     places = cells[["cell_id", "y_px", "x_px"]]
     read = partial(read_cells, slide, channels, panel, background, labels, classifier)
-    p, positive, focus = np.empty((len(cells), 3)), np.empty((len(cells), 3), bool), np.empty(len(cells))
+    p, markers, focus = np.empty((len(cells), 3)), np.empty((len(cells), 3), np.float32), np.empty(len(cells))
     for rows, readings in zip(runs, map_runs(read, [places.iloc[rows] for rows in runs]), strict=True):
-        p[rows], focus[rows] = readings[0], readings[2]
-        positive[rows] = readings[1] >= POSITIVE
-    calls = decide(p, classifier.thresholds)
-    calls[(calls == "ctc") & _unsupported(cells, panel, positive)] = INDETERMINATE
+        p[rows], markers[rows], focus[rows] = readings
+    calls = decide(p, classifier.thresholds, classifier.calibration.prevalence)
     # Whatever its markers, by every definition of a CTC and of a leukocyte it has a nucleus.
     calls[cells["nucleus_area_um2"].to_numpy() == 0] = "artefact"
+    p_markers = positivity(classifier.positivity, markers, cells.assign(call=calls), panel)
+    positive = np.stack([np.nan_to_num(p_marker) >= POSITIVE for p_marker in p_markers.values()], axis=1)
+    calls[(calls == "ctc") & _unsupported(cells, panel, positive)] = INDETERMINATE
     columns = {
         **{f"p_{name}": p[:, index] for index, name in enumerate(CLASSES)},
         "call": calls,
         "phenotype": phenotypes(calls, positive, panel.channel(Role.MESENCHYMAL) is not None),
+        **p_markers,
         "focus": focus,
     }
     # Unlike `assign`, this copies none of the columns that are there.
@@ -119,7 +124,7 @@ def read_cells(
 
     Returns
     -------
-    p, positivity : ndarray of float64, shape (n, 3)
+    p, positivity : ndarray of float64 and float32, shape (n, 3)
         See `Classifier.predict`.
     focus : ndarray of float64, shape (n,)
         See `edge_sharpness`.
@@ -128,32 +133,44 @@ def read_cells(
         (*classifier.predict(batch), edge_sharpness(batch))
         for batch in iterate_crops(slide, channels, panel, background, labels, cells)
     ]
-    p, positivity, focus = (np.concatenate(parts) for parts in zip(*readings, strict=True))
-    return p, positivity, focus
+    p, markers, focus = (np.concatenate(parts) for parts in zip(*readings, strict=True))
+    return p, markers, focus
 
 
-def decide(p: np.ndarray, thresholds: Thresholds) -> np.ndarray:
+def decide(p: np.ndarray, thresholds: Thresholds, prevalence: tuple[float, float, float]) -> np.ndarray:
     """Turn probabilities into calls.
 
-    A cell is a CTC only from the threshold for rare cells on; between that and the doubtful
-    threshold, or where no other class is clear, it is indeterminate.
+    A cell is a CTC only from the threshold for rare cells on. Below it, a cell whose prediction set holds the CTC
+    is indeterminate, and so is one that is liker to a CTC than to anything else, if all were equally common. Any
+    other is the likelier of leukocyte and artefact, for a doubt between these two changes no count of CTCs.
 
     Parameters
     ----------
     p : ndarray of float64, shape (n, 3)
         Probabilities in the order of `CLASSES`.
     thresholds : Thresholds
+    prevalence : tuple of float
+        At which `p` holds.
 
     Returns
     -------
     ndarray of str objects, shape (n,)
     """
+    sets = prediction_sets(p, thresholds, prevalence)
     others = np.array(CLASSES, object)[1:]
-    best = p[:, 1:].argmax(axis=1)
-    calls = np.where(p[:, 1:].max(axis=1) >= thresholds.clear, others[best], INDETERMINATE).astype(object)
-    calls[p[:, 0] >= thresholds.doubtful] = INDETERMINATE
+    calls = others[p[:, 1:].argmax(axis=1)]
+    likest = at_prevalence(p, prevalence, BALANCED).argmax(axis=1) == 0
+    calls[sets[:, 0] | likest] = INDETERMINATE
     calls[p[:, 0] >= thresholds.ctc] = CLASSES[0]
     return calls
+
+
+def prediction_sets(p: np.ndarray, thresholds: Thresholds, prevalence: tuple[float, float, float]) -> np.ndarray:
+    """Tell which classes a cell can't be denied: of each class, at most 1 - coverage of its cells are.
+
+    Parameters and shapes as of `decide`; the result is bool, shape (n, 3).
+    """
+    return at_prevalence(p, prevalence, BALANCED) >= np.array(thresholds.sets)
 
 
 def phenotypes(calls: np.ndarray, positive: np.ndarray, has_mesenchymal: bool) -> np.ndarray:
@@ -162,8 +179,8 @@ def phenotypes(calls: np.ndarray, positive: np.ndarray, has_mesenchymal: bool) -
     Parameters
     ----------
     calls : ndarray of str, shape (n,)
-    positive : ndarray of bool, shape (n, 3)
-        Epithelial, mesenchymal, leukocyte marker.
+    positive : ndarray of bool, shape (n, 2)
+        Epithelial and mesenchymal marker.
     has_mesenchymal : bool
         Whether the panel has a mesenchymal marker; without one every CTC is undetermined.
 

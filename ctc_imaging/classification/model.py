@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,29 +16,40 @@ from ctc_imaging.classification.crops import CROP_PX, ROLES, UM_PER_PX, CropBatc
 from ctc_imaging.errors import ModelError
 from ctc_imaging.files import atomic_path, sha256_file, sha256_json, write_json
 from ctc_imaging.model_folders import DESCRIPTION, find_models, model_folders
+from ctc_imaging.positivity import MARKERS, PositivityScale
 
 if TYPE_CHECKING:
     from ctc_imaging.classification.network import CellNetwork
 
-FORMAT = "ctc-imaging-classifier/1"
+FORMAT = "ctc-imaging-classifier/2"
 WEIGHTS = "weights.safetensors"
 # A cell's probabilities mustn't depend on its company: every batch is filled up to this many.
 BATCH = 256
 DECIMALS = 6
 # What of model.json decides a call; the rest (training, metrics) may be told better later.
 _DECISIVE = ("format", "classes", "roles", "crop_px", "um_per_px", "squash", "architecture")
+_TRIPLES = ("bias", "prevalence")
+_TUNED = frozenset(("weights_sha256", "temperature", "thresholds", "positivity", *_TRIPLES))
 
 
 @dataclass(frozen=True)
 class Thresholds:
     """From probabilities to a call.
 
-    A cell is a CTC from `ctc` on, doubtful from `doubtful` on; another class needs at least `clear`.
+    Attributes
+    ----------
+    ctc : float
+        A cell is a CTC from this p_ctc on.
+    sets : tuple of float
+        For each of `CLASSES` the balanced probability from which it belongs to a cell's prediction set
+        (class-conditional conformal prediction; Vovk 2012, ACML, PMLR 25:475).
+    coverage : float
+        Share of the cells of each class whose set holds it, for which `sets` was chosen.
     """
 
     ctc: float
-    doubtful: float
-    clear: float
+    sets: tuple[float, float, float]
+    coverage: float
 
 
 @dataclass(frozen=True)
@@ -51,9 +62,10 @@ class Calibration:
 
     temperature: float
     bias: tuple[float, float, float]
+    prevalence: tuple[float, float, float]
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Return probabilities (n, 3) as float64 from logits (n, 3)."""
+        """Return probabilities (n, 3) as float64 from logits (n, 3), at the model's own prevalence."""
         scaled = logits.astype(np.float64) / self.temperature + np.array(self.bias)
         scaled -= scaled.max(axis=1, keepdims=True)
         odds = np.exp(scaled)
@@ -71,6 +83,8 @@ class Classifier:
         In evaluation mode.
     calibration : Calibration
     thresholds : Thresholds
+    positivity : dict of str to PositivityScale
+        By role of the marker.
     description : dict
         The whole ``model.json``, with what the model was trained on and measured to do.
     """
@@ -79,6 +93,7 @@ class Classifier:
     network: CellNetwork
     calibration: Calibration
     thresholds: Thresholds
+    positivity: dict[str, PositivityScale]
     description: dict[str, Any]
 
     @property
@@ -98,13 +113,12 @@ class Classifier:
         -------
         p : ndarray of float64, shape (n, 3)
             Probabilities of ctc, leukocyte, artefact, to 6 decimals.
-        positivity : ndarray of float64, shape (n, 3)
-            Probability that the epithelial, mesenchymal, leukocyte marker is positive; 0 where the
-            panel has no such marker.
+        positivity : ndarray of float32, shape (n, 3)
+            Logits of the epithelial, mesenchymal, leukocyte marker; what they mean on a slide is told by
+            `ctc_imaging.positivity`.
         """
         logits, positivity = self.raw(batch)
-        marker = np.where(batch.present[1:] > 0, 1 / (1 + np.exp(-positivity.astype(np.float64))), 0.0)
-        return self.calibration.probabilities(logits).round(DECIMALS), marker.round(DECIMALS)
+        return self.calibration.probabilities(logits).round(DECIMALS), positivity
 
     def raw(self, batch: CropBatch) -> tuple[np.ndarray, np.ndarray]:
         """Return the network's class and positivity logits, each float32 of shape (n, 3)."""
@@ -176,13 +190,14 @@ def read_model(folder: Path) -> Classifier:
     if sha256_file(weights) != description["weights_sha256"]:
         raise ModelError(weights, "not the weights that model.json describes", "install the model again")
     try:
-        ctc_bias, leukocyte_bias, artefact_bias = (float(value) for value in description["bias"])
-        calibration = Calibration(float(description["temperature"]), (ctc_bias, leukocyte_bias, artefact_bias))
-        thresholds = Thresholds(**{name: float(value) for name, value in description["thresholds"].items()})
-    except (ValueError, TypeError, AttributeError) as error:
+        calibration = Calibration(float(description["temperature"]), *(_triple(description[k]) for k in _TRIPLES))
+        found = description["thresholds"]
+        thresholds = Thresholds(float(found["ctc"]), _triple(found["sets"]), float(found["coverage"]))
+        scales = {str(role): PositivityScale(**description["positivity"][str(role)]) for role in MARKERS}
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
         raise _damaged(folder / DESCRIPTION, error) from error
     network = _network(weights, description)
-    return Classifier(folder.name, network, calibration, thresholds, description)
+    return Classifier(folder.name, network, calibration, thresholds, scales, description)
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -199,7 +214,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         found = {key: description[key] for key in _DECISIVE}
-        complete = {"weights_sha256", "temperature", "bias", "thresholds"} <= description.keys()
+        complete = description.keys() >= _TUNED
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from error
     if not complete or found != {**interface(), "architecture": found["architecture"]}:
@@ -209,8 +224,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 def description_hash(description: dict[str, Any]) -> str:
     """SHA-256 of what decides a call; training notes and metrics don't count."""
-    keys = (*_DECISIVE, "weights_sha256", "temperature", "bias", "thresholds")
-    return sha256_json({key: description[key] for key in keys})
+    return sha256_json({key: description[key] for key in (*_DECISIVE, *sorted(_TUNED))})
 
 
 def interface() -> dict[str, Any]:
@@ -231,6 +245,7 @@ def save_model(
     architecture: dict[str, int],
     calibration: Calibration,
     thresholds: Thresholds,
+    positivity: Mapping[str, PositivityScale],
     notes: dict[str, Any],
 ) -> Classifier:
     """Write a model folder and load it back.
@@ -245,6 +260,7 @@ def save_model(
         Arguments of `CellNetwork`.
     calibration : Calibration
     thresholds : Thresholds
+    positivity : mapping of str to PositivityScale
     notes : dict
         `training` and `metrics`, JSON values that are kept and shown but decide nothing.
     """
@@ -258,7 +274,9 @@ def save_model(
         "weights_sha256": sha256_file(folder / WEIGHTS),
         "temperature": calibration.temperature,
         "bias": list(calibration.bias),
-        "thresholds": vars(thresholds),
+        "prevalence": list(calibration.prevalence),
+        "thresholds": {**vars(thresholds), "sets": list(thresholds.sets)},
+        "positivity": {role: vars(scale) for role, scale in positivity.items()},
         **notes,
     }
     write_json(folder / DESCRIPTION, description)
@@ -282,6 +300,11 @@ def _network(weights: Path, description: dict[str, Any]) -> CellNetwork:
 
 def _damaged(path: Path, error: Exception) -> ModelError:
     return ModelError(path, f"the model's description is damaged ({error!r})", "install the model again")
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    ctc, leukocyte, artefact = (float(value) for value in values)
+    return ctc, leukocyte, artefact
 
 
 def _filled(array: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ class CellNetwork(nn.Module):
         Units of the layer before the outputs.
     """
 
-    def __init__(self, width: int = 24, hidden: int = 96) -> None:
+    def __init__(self, width: int = 16, hidden: int = 128) -> None:
         super().__init__()
         self.features = nn.Sequential(
             _convolution(6, width, stride=2),
@@ -110,11 +110,11 @@ def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 def _cues(planes: Tensor, present: Tensor, masks: Tensor) -> Tensor:
     """Absolute signal of nucleus, cytoplasm and surroundings, peak signal, areas, markers present."""
     cell, nucleus = masks[:, :1], masks[:, 1:]
-    cytoplasm = (cell - nucleus).clamp(min=0)
-    means = [_masked_mean(planes, area) for area in (nucleus, cytoplasm, 1 - torch.maximum(cell, nucleus))]
+    areas = torch.cat([nucleus, (cell - nucleus).clamp(min=0), 1 - torch.maximum(cell, nucleus)], dim=1).flatten(2)
+    means = areas @ planes.flatten(2).transpose(1, 2) / areas.sum(2, keepdim=True).clamp(min=1e-3)
     smooth = nn.functional.avg_pool2d(planes * cell, 4)
-    areas = torch.log1p(masks.sum((2, 3)))
-    return torch.cat([*means, smooth.amax((2, 3)), areas, present], dim=1)
+    sizes = torch.log1p(masks.sum((2, 3)))
+    return torch.cat([means.flatten(1), smooth.amax((2, 3)), sizes, present], dim=1)
 
 
 def _masked_mean(maps: Tensor, mask: Tensor) -> Tensor:

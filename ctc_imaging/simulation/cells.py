@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -27,6 +28,15 @@ class Look:
     snr: Mapping[str, float]
 
 
+class NucleusSource(Protocol):
+    """Where nuclei come from that the simulator doesn't draw itself, for example cut from real images."""
+
+    def draw(
+        self, radius_um: float, centre_um: tuple[float, float], grid: Grid, rng: np.random.Generator
+    ) -> tuple[Plane, Plane] | None:
+        """Return cover and stain of a nucleus of the area of a circle, or None to let the simulator draw it."""
+
+
 @dataclass(frozen=True)
 class _Form:
     """A body or nucleus on a grid: share of each pixel it covers, and its relative thickness there."""
@@ -45,7 +55,11 @@ class _Form:
 
 
 def render_cell(
-    look: Look, fraction_px: tuple[float, float], pixel_um: float, rng: np.random.Generator
+    look: Look,
+    fraction_px: tuple[float, float],
+    pixel_um: float,
+    rng: np.random.Generator,
+    source: NucleusSource | None = None,
 ) -> dict[str, Plane]:
     """Render a cell in perfect focus.
 
@@ -56,6 +70,8 @@ def render_cell(
         Where its centre (y, x) lies off the patch's middle pixel.
     pixel_um : float
     rng : numpy.random.Generator
+    source : NucleusSource, optional
+        Of nuclei that aren't broken.
 
     Returns
     -------
@@ -68,11 +84,13 @@ def render_cell(
     outline = _draw_outline(look, rng)
     body = _Form.of([outline, *(_draw_blebs(outline, rng) if look.dying and not broken else [])], grid)
     nucleus = _draw_fragments(outline, grid, rng) if broken else _draw_nucleus(look, outline, grid, rng)
-    nucleus = _Form(nucleus.cover * body.cover, nucleus.thickness)
+    found = None if source is None or broken else _from_source(look, outline, grid, source, rng)
+    nucleus = _Form((found[0] if found else nucleus.cover) * body.cover, nucleus.thickness)
     stains = {}
     for marker, snr in look.snr.items():
         if marker == "dapi":
-            stains[marker] = to_mean(_dna(look, nucleus, grid, rng), nucleus.cover, snr)
+            dna = _dna(look, nucleus, grid, rng) if found is None else found[1] * body.cover
+            stains[marker] = to_mean(dna, nucleus.cover, snr)
         elif snr > 0:
             stains[marker] = to_mean(_PAINTS[marker](body, nucleus, grid, rng), body.cover, snr)
     return stains
@@ -119,6 +137,14 @@ def _draw_nucleus(look: Look, body: Outline, grid: Grid, rng: np.random.Generato
     notch_at = _polar(radius * rng.uniform(0.8, 1.05), rng.uniform(0, 2 * np.pi))
     notch = Outline(radius * rng.uniform(0.42, 0.6), (centre[0] + notch_at[0], centre[1] + notch_at[1]))
     return _Form(form.cover * (1 - notch.cover(grid)), form.thickness)
+
+
+def _from_source(
+    look: Look, body: Outline, grid: Grid, source: NucleusSource, rng: np.random.Generator
+) -> tuple[Plane, Plane] | None:
+    radius = body.radius_um * look.nucleus_ratio * (0.8 if look.dying else 1.0)
+    centre = _polar(0.6 * (body.radius_um - radius) * rng.random(), rng.uniform(0, 2 * np.pi))
+    return source.draw(radius, centre, grid, rng)
 
 
 def _draw_lobes(radius_um: float, body_um: float, rng: np.random.Generator) -> list[Outline]:

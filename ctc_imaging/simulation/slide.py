@@ -17,7 +17,7 @@ from ctc_imaging.errors import ConfigError, PanelError
 from ctc_imaging.files import atomic_path, write_csv
 from ctc_imaging.panel import load_panel
 from ctc_imaging.simulation import dirt, optics
-from ctc_imaging.simulation.cells import Look, render_cell
+from ctc_imaging.simulation.cells import Look, NucleusSource, render_cell
 from ctc_imaging.simulation.placement import draw_groups, place
 from ctc_imaging.simulation.population import MARKERS, draw_cells, phenotypes
 from ctc_imaging.simulation.settings import SETTINGS, Setting
@@ -125,9 +125,11 @@ def simulate_with(
     scan: int = 0,
     pixel_size_um: float = 0.5,
     panel: str = "emt-4",
+    source: NucleusSource | None = None,
 ) -> SimulatedSlide:
     """Simulate a slide of any setting; `scan` counts the scans of one slide, which differ in optics and noise only.
 
+    `source` may give the cells their nuclei, which then take only size and strength from the setting.
     Other parameters, result and errors as of `simulate_slide`.
     """
     check_options(_WHERE, shape_px, ctc, leukocytes, seed, pixel_size_um)
@@ -141,7 +143,7 @@ def simulate_with(
     per_snr = _electrons_per_snr(objects, background, haze, fields, setting, pixel_size_um)
     signal = np.zeros((len(shorts), *shape_px), np.float32)
     nuclei = np.zeros(shape_px, np.int32)
-    for row, (top, left, stains) in enumerate(_render(objects, pixel_size_um, np.random.default_rng(look))):
+    for row, (top, left, stains) in enumerate(_render(objects, pixel_size_um, np.random.default_rng(look), source)):
         for channel, short in enumerate(shorts):
             if short in stains:
                 _add(signal[channel], stains[short] * per_snr[channel, row], top, left)
@@ -217,7 +219,7 @@ def _electrons_per_snr(
 
 
 def _render(
-    objects: pd.DataFrame, pixel_um: float, rng: np.random.Generator
+    objects: pd.DataFrame, pixel_um: float, rng: np.random.Generator, source: NucleusSource | None
 ) -> Iterator[tuple[int, int, dict[str, Plane]]]:
     """Render every object, giving its patch's top left pixel and its stains in SNR."""
     for row in objects.to_dict("records"):
@@ -231,8 +233,10 @@ def _render(
         )
         middle = round(row["y_px"]), round(row["x_px"])
         fraction = row["y_px"] - middle[0], row["x_px"] - middle[1]
-        render = render_cell if look.kind in _CELL_KINDS else dirt.render_dirt
-        stains = render(look, fraction, pixel_um, rng)
+        if look.kind in _CELL_KINDS:
+            stains = render_cell(look, fraction, pixel_um, rng, source)
+        else:
+            stains = dirt.render_dirt(look, fraction, pixel_um, rng)
         half = next(iter(stains.values())).shape[0] // 2 if stains else 0
         yield middle[0] - half, middle[1] - half, stains
 

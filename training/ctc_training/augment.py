@@ -9,18 +9,19 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-MESENCHYMAL = 2
-"""Plane of the mesenchymal marker, the one a panel may lack."""
+EPITHELIAL, MESENCHYMAL, LEUKOCYTE = 1, 2, 3
+"""Planes of the markers, any of which a panel may lack or a stain may fail."""
 
 LARGEST_SHIFT_PX = 3.0
-SIZE_RANGE = (0.8, 1.25)
+# CTCs of 7.5 to 12.4 um stand beside leukocytes of 9.4 (PMC7782084): sizes must overlap here at least as much.
+SIZE_RANGE = (0.7, 1.4)
 GAIN_RANGE = (0.7, 1.4)
-LARGEST_BLEED = 0.08
-LARGEST_BLUR_PX = 1.2
+LARGEST_BLEED = 0.12
+LARGEST_BLUR_PX = 1.5
 LARGEST_NOISE = 0.75
-DROPOUT = 0.25
-# Without vimentin a CTC must show in its CK, or nothing marks it as one.
-DROPOUT_NEEDS_CK_SNR = 2.0
+# Share of crops that lose a marker; a CTC only where another still shows what it is.
+DROPOUT = {EPITHELIAL: 0.04, MESENCHYMAL: 0.25, LEUKOCYTE: 0.04}
+SHOWS_SNR = 2.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def augment(sample: Sample, generator: Generator) -> Sample:
     Sample
         Marker truth follows the changes of gain, noise and panel.
     """
-    for change in (turn, deform, restain, bleed, blur, add_noise, drop_mesenchymal):
+    for change in (turn, deform, restain, bleed, blur, add_noise, drop_marker):
         sample = change(sample, generator)
     return sample
 
@@ -133,14 +134,19 @@ def add_noise(sample: Sample, generator: Generator) -> Sample:
     return replace(sample, roles=(sample.roles + noise) / unit, snr=sample.snr / unit[:, :, 0, 0])
 
 
-def drop_mesenchymal(sample: Sample, generator: Generator) -> Sample:
-    """Take the mesenchymal marker out of the panel of some crops whose class shows without it."""
-    shows = (sample.target != 0) | (sample.snr[:, 0] >= DROPOUT_NEEDS_CK_SNR)
-    dropped = shows & (_uniform(len(sample.target), 0, 1, generator) < DROPOUT)
+def drop_marker(sample: Sample, generator: Generator) -> Sample:
+    """Take one marker out of the panel of some crops whose class shows without it."""
+    share = _uniform(len(sample.target), 0, 1, generator)
     roles, present, snr = sample.roles.clone(), sample.present.clone(), sample.snr.clone()
-    roles[dropped, MESENCHYMAL] = 0
-    present[dropped, MESENCHYMAL] = 0
-    snr[dropped, MESENCHYMAL - 1] = torch.nan
+    shows = sample.snr >= SHOWS_SNR
+    # Without CD45 only CK tells a CTC from a leukocyte, without CK only vimentin beside a missing CD45 does.
+    other = {EPITHELIAL: MESENCHYMAL, MESENCHYMAL: EPITHELIAL, LEUKOCYTE: EPITHELIAL}
+    from_share = 0.0
+    for plane, part in DROPOUT.items():
+        clear = (sample.target != 0) | (shows[:, other[plane] - 1] & (sample.present[:, other[plane]] > 0))
+        dropped = clear & (share >= from_share) & (share < from_share + part)
+        roles[dropped, plane], present[dropped, plane], snr[dropped, plane - 1] = 0, 0, torch.nan
+        from_share += part
     return replace(sample, roles=roles, present=present, snr=snr)
 
 

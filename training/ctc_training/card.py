@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ctc_imaging.classification.classes import CLASSES
 from ctc_imaging.classification.model import Classifier
 
 _TEXT = """# Model card: {name}
@@ -27,21 +28,30 @@ Slides of the simulator, by setting (see the documentation of `ctc-imaging simul
 {slides}
 
 Purposes share no seed. Training used {crops} crops (SHA-256 `{crops_sha256}`), ctc-imaging {version}.
-{remark}
+{real}{remark}
 
-## Calibration and thresholds
-Probabilities are calibrated at a prevalence of {prevalence}
-(CTCs, leukocytes, artefacts). Where CTCs are rarer or commoner than that, they are off by the ratio of odds.
-A cell is called a CTC from p {ctc} on, indeterminate from p {doubtful} on, or where no other class
-reaches p {clear}.
+## Calibration and calls
+Probabilities are calibrated at a prevalence of {prevalence} (CTCs, leukocytes, artefacts). A cell is called a CTC
+from p {ctc} on: likelier than not where one cell in 2,000 is a CTC. Below that it is indeterminate if its
+prediction set holds the CTC, or if it is liker to a CTC than to anything else, were all equally common.
+The sets (class-conditional conformal prediction, chosen on held-out standard slides) are to hold the true class of
+{coverage:.0%} of the cells of each class.
 
 ## Measured on the test slides
 A CTC that was never segmented, or is called indeterminate, counts as missed; every call on anything else than a
-true CTC, dirt included, counts as false. Limits are exact 95 % limits.
+true CTC, dirt included, counts as false. Found at 1, 10, 100: at the thresholds that let so many false CTCs per
+100,000 leukocytes pass. Limits are exact 95 % limits. ECE: expected calibration error, classes
+balanced. Coverage: share of CTCs, leukocytes and artefacts whose prediction set holds their class. Phenotype:
+macro-F1 of epithelial, hybrid and mesenchymal where both markers' true SNR is outside of 2 to 4.5, and the
+calibration error of the chance of being positive inside of it.
 
-| Setting | CTCs | Found | Leukocytes | False CTCs | False per 100,000 leukocytes | ECE | Coverage |
-|---|---|---|---|---|---|---|---|
+| Setting | CTCs | Found | Leukocytes | False CTCs | False per 100,000 leukocytes | Found at 1, 10, 100 |
+|---|---|---|---|---|---|---|
 {metrics}
+
+| Setting | ECE | Coverage of CTCs, leukocytes, artefacts | Not indeterminate | Phenotype F1 | At the border |
+|---|---|---|---|---|---|
+{honesty}
 
 ## Limits
 - Simulated cells are simpler than real ones: textures, stains and dirt that the simulator doesn't know are unknown
@@ -51,8 +61,12 @@ true CTC, dirt included, counts as false. Limits are exact 95 % limits.
   `mesenchymal-only` and `weak-stain` above, and the panel's rule `mesenchymal_needs_tumour_marker`.
 """
 
+_REAL = """On a third of the training slides most cells have the shape and chromatin of {count:,} real nuclei, cut from
+public images of cultured cells and cytospins (DSB 2018 and S-BSST265, CC0); their markers are simulated all the same.
+"""
 
-def model_card(classifier: Classifier, notes: dict[str, Any], prevalence: tuple[float, float, float]) -> str:
+
+def model_card(classifier: Classifier, notes: dict[str, Any]) -> str:
     """Write a model's card as Markdown.
 
     Parameters
@@ -60,8 +74,6 @@ def model_card(classifier: Classifier, notes: dict[str, Any], prevalence: tuple[
     classifier : Classifier
     notes : dict
         `training` and `metrics`, as in ``model.json``; a `remark` of the training is printed too.
-    prevalence : tuple of float
-        At which its probabilities were calibrated.
     """
     training, metrics = notes["training"], notes["metrics"]
     rows = {**metrics["by_source"], "all": metrics}
@@ -73,9 +85,12 @@ def model_card(classifier: Classifier, notes: dict[str, Any], prevalence: tuple[
         crops_sha256=training["crops_sha256"],
         version=training["ctc_imaging"],
         remark=training.get("remark", ""),
-        prevalence=" : ".join(f"{share:g}" for share in prevalence),
+        real=_REAL.format(count=training["real_nuclei"]) if training.get("real_nuclei") else "",
+        prevalence=" : ".join(f"{share:g}" for share in classifier.calibration.prevalence),
         metrics="\n".join(_figures(source, row) for source, row in rows.items()),
-        **vars(classifier.thresholds),
+        honesty="\n".join(_honesty(source, row) for source, row in rows.items()),
+        ctc=classifier.thresholds.ctc,
+        coverage=classifier.thresholds.coverage,
     )
 
 
@@ -87,10 +102,19 @@ def _slides(purpose: str, summary: dict[str, Any]) -> str:
 
 def _figures(source: str, row: dict[str, Any]) -> str:
     found, false = _share(row["sensitivity"]), _rate(row["false_ctc_per_100k"])
-    return (
-        f"| {source} | {row['ctc']:,} | {found} | {row['leukocytes']:,} | {row['false_ctc']} | {false} "
-        f"| {row['ece']:.4f} | {row['coverage']:.2%} |"
-    )
+    at_fp = ", ".join(f"{row['sensitivity_at_fp'][allowed]['value']:.1%}" for allowed in ("1", "10", "100"))
+    return f"| {source} | {row['ctc']:,} | {found} | {row['leukocytes']:,} | {row['false_ctc']} | {false} | {at_fp} |"
+
+
+def _honesty(source: str, row: dict[str, Any]) -> str:
+    coverage, phenotype = row["coverage"], row["phenotype"]
+    covered = ", ".join(f"{coverage[name]:.1%}" for name in CLASSES if coverage[name] is not None)
+    f1, border = (_or_dash(phenotype[name]) for name in ("macro_f1", "border_ece"))
+    return f"| {source} | {row['ece']:.4f} | {covered} | {row['decided']:.2%} | {f1} | {border} |"
+
+
+def _or_dash(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _share(value: dict[str, float]) -> str:

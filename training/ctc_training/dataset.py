@@ -18,36 +18,27 @@ from ctc_imaging.files import atomic_path, sha256_json
 from ctc_imaging.panel import Panel, load_panel
 from ctc_imaging.segmentation import measure_background, segment_slide
 from ctc_imaging.segmentation.model import load_finder
-from ctc_imaging.simulation import SETTINGS, SimulatedSlide
-from ctc_imaging.simulation.settings import LogNormal
+from ctc_imaging.simulation import SimulatedSlide
 from ctc_imaging.simulation.slide import simulate_with
+from ctc_training.hard_settings import TRAINING_SETTINGS
+from ctc_training.textures import NucleusBank
 
 if TYPE_CHECKING:
     import pandas as pd
-
-DIRTY = replace(
-    SETTINGS["standard"],
-    name="dirty",
-    meaning="ten times the dirt, and stains on the wrong cells, for training only",
-    leukocyte_cd45_snr=LogNormal.from_fifth_centile(7.0, 1.5),
-    nonspecific_ck=30.0,
-    nonspecific_ck_snr=LogNormal(5.0, 0.5),
-    dye_aggregates=50.0,
-    debris=100.0,
-    naked_nuclei=40.0,
-    fibres=8.0,
-    ck_fragments=60.0,
-)
-"""Hard negatives in numbers: what fools a classifier is rare on a standard slide."""
 
 UNMATCHED = "unmatched"
 FRAGMENT = "fragment"
 """Kind of a segmented piece of a true cell that another piece already stands for."""
 
+_ARRAYS = ("roles", "masks", "present", "target", "snr", "kind", "source")
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """One simulated slide of a dataset; `setting` is one of the simulator's, or ``dirty``."""
+    """One simulated slide of a dataset.
+
+    `setting` is one of `TRAINING_SETTINGS`; of a `textured` slide most nuclei are real ones, cut from labelled images.
+    """
 
     setting: str
     seed: int
@@ -56,16 +47,17 @@ class Recipe:
     shape_px: tuple[int, int] = (2048, 2048)
     pixel_size_um: float = 0.5
     panel: str = "emt-4"
+    textured: bool = False
 
     @property
     def source(self) -> str:
         """Name of the slide in tables: setting and seed."""
         return f"{self.setting}/{self.seed}"
 
-    @property
-    def key(self) -> str:
-        """Hash of the recipe and of all code and weights that turn it into crops."""
-        return sha256_json({**asdict(self), "code": _code(), "nuclei": load_finder().hash})
+    def key(self, bank: NucleusBank | None = None) -> str:
+        """Hash of the recipe and of all code, images and weights that turn it into crops."""
+        images = bank.images_sha256 if bank and self.textured else None
+        return sha256_json({**asdict(self), "code": _code(), "nuclei": load_finder().hash, "images": images})
 
 
 @dataclass(frozen=True)
@@ -88,6 +80,10 @@ class CropSet:
         Slide of each crop, as `Recipe.source`.
     truth : dict
         Per source the number of true `ctc` and `leukocyte` cells, found by the segmentation or not.
+    soft : ndarray of float32, shape (n, 3), optional
+        Share of the readers for each class, where readers gave the labels.
+    weight : ndarray of float32, shape (n,), optional
+        How much oftener than others of its class a crop is to be drawn.
     """
 
     roles: np.ndarray
@@ -98,6 +94,8 @@ class CropSet:
     kind: np.ndarray
     source: np.ndarray
     truth: dict[str, dict[str, int]]
+    soft: np.ndarray | None = None
+    weight: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.target)
@@ -120,7 +118,7 @@ class ArraySlide:
         return self.image[list(channels), y0:y1, x0:x1]
 
 
-def simulated_crops(recipes: Iterable[Recipe], cache: Path | None = None) -> CropSet:
+def simulated_crops(recipes: Iterable[Recipe], cache: Path | None = None, bank: NucleusBank | None = None) -> CropSet:
     """Make the crops of simulated slides, or take them from the cache.
 
     Parameters
@@ -129,26 +127,28 @@ def simulated_crops(recipes: Iterable[Recipe], cache: Path | None = None) -> Cro
     cache : Path, optional
         Folder that keeps each slide's crops. A change of the recipe or of the code that simulates,
         segments or crops makes them anew.
+    bank : NucleusBank, optional
+        Real nuclei for the textured slides, which otherwise have the simulator's own.
 
     Returns
     -------
     CropSet
     """
-    return concatenate([_cached(recipe, cache) for recipe in recipes])
+    return concatenate([_cached(recipe, cache, bank) for recipe in recipes])
 
 
 def concatenate(parts: Sequence[CropSet]) -> CropSet:
-    """Join crop sets, which need not come from the same panel."""
-    arrays = ("roles", "masks", "present", "target", "snr", "kind", "source")
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
+    """Join simulated crop sets, which need not come from the same panel."""
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
     truth = {source: counts for part in parts for source, counts in part.truth.items()}
     return CropSet(**joined, truth=truth)
 
 
 def take(crops: CropSet, rows: np.ndarray) -> CropSet:
     """Return the crops of some rows; the slides' truth stays whole."""
-    arrays = ("roles", "masks", "present", "target", "snr", "kind", "source")
-    return replace(crops, **{name: getattr(crops, name)[rows] for name in arrays})
+    chosen = {name: getattr(crops, name)[rows] for name in _ARRAYS}
+    of_readers = {name: getattr(crops, name) for name in ("soft", "weight") if getattr(crops, name) is not None}
+    return replace(crops, **chosen, **{name: value[rows] for name, value in of_readers.items()})
 
 
 def match_cells(cells: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
@@ -233,26 +233,27 @@ def crops_of_slide(slide: SimulatedSlide, panel: Panel, source: str) -> CropSet:
     )
 
 
-def _make(recipe: Recipe) -> CropSet:
+def _make(recipe: Recipe, bank: NucleusBank | None) -> CropSet:
     slide = simulate_with(
-        SETTINGS.get(recipe.setting, DIRTY),
+        TRAINING_SETTINGS[recipe.setting],
         recipe.shape_px,
         ctc=recipe.ctc,
         leukocytes=recipe.leukocytes,
         seed=recipe.seed,
         pixel_size_um=recipe.pixel_size_um,
         panel=recipe.panel,
+        source=bank if recipe.textured else None,
     )
     return crops_of_slide(slide, load_panel(recipe.panel), recipe.source)
 
 
-def _cached(recipe: Recipe, cache: Path | None) -> CropSet:
+def _cached(recipe: Recipe, cache: Path | None, bank: NucleusBank | None) -> CropSet:
     if cache is None:
-        return _make(recipe)
-    path = cache / f"{recipe.setting}-{recipe.seed}-{recipe.key[:16]}.npz"
+        return _make(recipe, bank)
+    path = cache / f"{recipe.setting}-{recipe.seed}-{recipe.key(bank)[:16]}.npz"
     if not path.is_file():
-        crops = _make(recipe)
-        arrays: dict[str, Any] = {name: value for name, value in vars(crops).items() if name != "truth"}
+        crops = _make(recipe, bank)
+        arrays: dict[str, Any] = {name: getattr(crops, name) for name in _ARRAYS}
         with atomic_path(path) as temporary:
             np.savez(temporary, **arrays, truth=np.array(json.dumps(crops.truth)))
     with np.load(path) as stored:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import beta, chi2
 
-from ctc_imaging.classification.calling import decide
+from ctc_imaging.classification.calling import decide, phenotypes, prediction_sets
 from ctc_imaging.classification.classes import CLASSES, INDETERMINATE
-from ctc_imaging.classification.crops import CropBatch
-from ctc_imaging.classification.model import BATCH, DECIMALS, Classifier
+from ctc_imaging.classification.model import DECIMALS, Classifier
+from ctc_imaging.classification.rarity import BALANCED, at_prevalence
+from ctc_imaging.positivity import MARKERS, POSITIVE_SNR
 from ctc_training.calibrate import PER, threshold_for
-from ctc_training.dataset import CropSet, Recipe, simulated_crops
+from ctc_training.dataset import FRAGMENT
+from ctc_training.outputs import Outputs, logits_of, outputs_on
+
+__all__ = ["Outputs", "evaluate", "expected_calibration_error", "figures", "logits_of", "outputs_on", "proportion"]
 
 FALSE_PER = (1, 10, 100)
 """False CTCs per 100,000 leukocytes at which sensitivity is told."""
@@ -24,69 +25,11 @@ FALSE_PER = (1, 10, 100)
 BINS = 15
 """Bins of the expected calibration error (Guo 2017, ICML 70:1321)."""
 
+BORDER_BINS = 5
+"""Fewer, for there are few cells at the border: in bins of a handful chance alone makes a gap."""
 
-@dataclass(frozen=True)
-class Outputs:
-    """A network's outputs on all segmented cells of some slides, with their truth.
-
-    Attributes
-    ----------
-    logits : ndarray of float32, shape (n, 3)
-    target : ndarray of int64, shape (n,)
-    setting : ndarray of str, shape (n,)
-        Of the slide each cell is from.
-    kind : ndarray of str, shape (n,)
-        See `CropSet`.
-    truth : dict
-        Per setting the number of true `ctc` and `leukocyte` cells, segmented or not.
-    """
-
-    logits: np.ndarray
-    target: np.ndarray
-    setting: np.ndarray
-    kind: np.ndarray
-    truth: dict[str, Counter[str]]
-
-    def counts(self, setting: str | None = None) -> Counter[str]:
-        """True cells on all slides, or on those of one setting."""
-        return self.truth[setting] if setting else sum(self.truth.values(), Counter())
-
-
-def outputs_on(classifier: Classifier, recipes: Iterable[Recipe], cache: Path | None = None) -> Outputs:
-    """Run a classifier's network over simulated slides, one in memory at a time.
-
-    Parameters
-    ----------
-    classifier : Classifier
-    recipes : iterable of Recipe
-    cache : Path, optional
-        See `simulated_crops`.
-    """
-    logits, target, setting, kind = [np.empty((0, 3), np.float32)], [np.empty(0, np.int64)], [], []
-    truth: dict[str, Counter[str]] = {}
-    for recipe in recipes:
-        crops = simulated_crops([recipe], cache)
-        logits.append(logits_of(classifier, crops))
-        target.append(crops.target)
-        kind.append(crops.kind)
-        setting.append(np.full(len(crops), recipe.setting))
-        truth.setdefault(recipe.setting, Counter()).update(crops.truth[recipe.source])
-    return Outputs(np.concatenate(logits), np.concatenate(target), np.concatenate(setting), np.concatenate(kind), truth)
-
-
-def logits_of(classifier: Classifier, crops: CropSet) -> np.ndarray:
-    """Class logits (n, 3) of the crops of one panel."""
-    parts = [np.empty((0, 3), np.float32)]
-    for start in range(0, len(crops), BATCH):
-        rows = slice(start, start + BATCH)
-        batch = CropBatch(
-            cell_ids=np.arange(len(crops.target[rows])),
-            roles=crops.roles[rows].astype(np.float32),
-            present=crops.present[start],
-            masks=crops.masks[rows].astype(np.float32) / 255,
-        )
-        parts.append(classifier.raw(batch)[0])
-    return np.concatenate(parts)
+BORDER_SNR = (2.0, 4.5)
+"""True SNR about the limit of positivity, 3, within a factor of 1.5: there a phenotype is a matter of chance."""
 
 
 def evaluate(classifier: Classifier, outputs: Outputs) -> dict[str, Any]:
@@ -103,28 +46,21 @@ def evaluate(classifier: Classifier, outputs: Outputs) -> dict[str, Any]:
     dict
         The figures of `figures` over all slides, and `by_source`, the same for each setting.
     """
-    p = classifier.calibration.probabilities(outputs.logits).round(DECIMALS)
-    by_source = {}
-    for setting in outputs.truth:
-        rows = outputs.setting == setting
-        part = p[rows], outputs.target[rows], outputs.kind[rows]
-        by_source[setting] = figures(classifier, *part, outputs.counts(setting))
-    return {**figures(classifier, p, outputs.target, outputs.kind, outputs.counts()), "by_source": by_source}
+    by_source = {
+        setting: figures(classifier, outputs.take(outputs.setting == setting), outputs.counts(setting))
+        for setting in outputs.truth
+    }
+    return {**figures(classifier, outputs, outputs.counts()), "by_source": by_source}
 
 
-def figures(
-    classifier: Classifier, p: np.ndarray, target: np.ndarray, kind: np.ndarray, truth: Mapping[str, int]
-) -> dict[str, Any]:
-    """Tell sensitivity, false CTCs, calibration and coverage.
+def figures(classifier: Classifier, outputs: Outputs, truth: Counter[str]) -> dict[str, Any]:
+    """Tell sensitivity, false CTCs, calibration, coverage and phenotypes.
 
     Parameters
     ----------
     classifier : Classifier
-        For its thresholds.
-    p : ndarray of float64, shape (n, 3)
-    target : ndarray of int, shape (n,)
-    kind : ndarray of str, shape (n,)
-    truth : mapping
+    outputs : Outputs
+    truth : Counter
         Numbers of true `ctc` and `leukocyte`.
 
     Returns
@@ -134,17 +70,25 @@ def figures(
         with `false_ctc` (a count), `false_kinds` (what they are) and `false_ctc_per_100k` leukocytes.
         `sensitivity_at_fp`: the same at the thresholds that let 1, 10, 100 false CTCs per 100,000
         leukocytes pass. Each is `value`, `low`, `high` (exact 95 % limits). `ece`: expected
-        calibration error. `coverage`: share of cells that aren't indeterminate.
+        calibration error, classes balanced. `coverage`: the nominal one, and the share of each class's
+        cells whose prediction set holds it. Both are told of whole cells, for a second piece of a cell is
+        of no class. `decided`: share of cells that aren't indeterminate. `confusion`: calls by true class.
+        `phenotype`: see `phenotype_figures`.
     """
-    calls = decide(p, classifier.thresholds)
-    is_ctc = target == CLASSES.index("ctc")
-    falling = np.sort(p[~is_ctc, 0])[::-1]
+    p = classifier.calibration.probabilities(outputs.logits).round(DECIMALS)
+    prevalence = classifier.calibration.prevalence
+    calls = decide(p, classifier.thresholds, prevalence)
+    calls[~outputs.nucleate] = "artefact"
+    is_ctc = outputs.target == CLASSES.index("ctc")
+    falling = np.sort(p[~is_ctc & outputs.nucleate, 0])[::-1]
     at_fp = {}
     for allowed in FALSE_PER:
         threshold = threshold_for(falling, allowed, truth["leukocyte"])
-        at_fp[str(allowed)] = proportion(int((p[is_ctc, 0] >= threshold).sum()), truth["ctc"])
-    false_kinds = Counter(kind[~is_ctc & (calls == "ctc")].tolist())
+        at_fp[str(allowed)] = proportion(int((p[is_ctc & outputs.nucleate, 0] >= threshold).sum()), truth["ctc"])
+    false_kinds = Counter(outputs.kind[~is_ctc & (calls == "ctc")].tolist())
     false = false_kinds.total()
+    whole = outputs.nucleate & (outputs.kind != FRAGMENT)
+    judged, target = p[whole], outputs.target[whole]
     return {
         "ctc": truth["ctc"],
         "leukocytes": truth["leukocyte"],
@@ -153,19 +97,100 @@ def figures(
         "false_kinds": dict(sorted(false_kinds.items())),
         "false_ctc_per_100k": poisson_rate(false, truth["leukocyte"]),
         "sensitivity_at_fp": at_fp,
-        "ece": expected_calibration_error(p, target),
-        "coverage": round(float((calls != INDETERMINATE).mean()), 6) if len(calls) else None,
+        "ece": expected_calibration_error(at_prevalence(judged, prevalence, BALANCED), target),
+        "coverage": {
+            "nominal": classifier.thresholds.coverage,
+            **coverage_of(prediction_sets(judged, classifier.thresholds, prevalence), target),
+        },
+        "decided": round(float((calls != INDETERMINATE).mean()), 6) if len(calls) else None,
+        "confusion": _confusion(outputs.target, calls),
+        "phenotype": phenotype_figures(classifier, outputs.take(is_ctc & (calls == "ctc"))),
     }
 
 
 def expected_calibration_error(p: np.ndarray, target: np.ndarray) -> float | None:
-    """Mean gap between confidence and accuracy of the likeliest class, over equal bins of confidence."""
+    """Mean gap between confidence and accuracy of the likeliest class, over equal bins of confidence.
+
+    Every class weighs the same, however many cells it has; `p` must be balanced too.
+
+    Parameters
+    ----------
+    p : ndarray of float64, shape (n, 3)
+    target : ndarray of int, shape (n,)
+    """
     if not len(p):
         return None
-    confidence, right = p.max(axis=1), p.argmax(axis=1) == target
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, weights=right - confidence, minlength=BINS)
-    return round(float(np.abs(gaps).sum() / len(p)), 6)
+    weights = 1 / np.bincount(target, minlength=len(CLASSES)).clip(min=1)[target]
+    return binned_gap(p.max(axis=1), p.argmax(axis=1) == target, weights)
+
+
+def binned_gap(confidence: np.ndarray, right: np.ndarray, weights: np.ndarray, bins: int = BINS) -> float:
+    """Mean gap between what was said and what was so, over equal bins of what was said."""
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(place, weights=weights * (right - confidence), minlength=bins)
+    return round(float(np.abs(gaps).sum() / weights.sum()), 6)
+
+
+def coverage_of(sets: np.ndarray, target: np.ndarray) -> dict[str, float | None]:
+    """Share of each class's cells whose prediction set holds it; None of a class without cells."""
+    held = sets[np.arange(len(target)), target]
+    return {
+        name: round(float(held[target == index].mean()), 6) if (target == index).any() else None
+        for index, name in enumerate(CLASSES)
+    }
+
+
+def phenotype_figures(classifier: Classifier, found: Outputs) -> dict[str, Any]:
+    """Tell how well the phenotypes of CTCs are named.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    found : Outputs
+        Of true CTCs that were called CTC.
+
+    Returns
+    -------
+    dict
+        `macro_f1` over epithelial, hybrid and mesenchymal of the `ctc` whose both markers are away from the border;
+        of the markers at the border `border` (how many) and `border_ece`, the mean gap between the chance told and
+        the share that is positive. None where there is nothing to tell.
+    """
+    snr = found.snr[:, : len(MARKERS)].astype(float)
+    scales = [classifier.positivity[str(role)] for role in MARKERS]
+    p = np.stack(
+        [
+            1 / (1 + np.exp(-(s.network * found.markers[:, i] + s.signal * found.relative[:, i] + s.bias)))
+            for i, s in enumerate(scales)
+        ],
+        axis=1,
+    )
+    at_border = (snr >= BORDER_SNR[0]) & (snr <= BORDER_SNR[1])
+    known = ~np.isnan(snr)
+    clear = known.all(axis=1) & ~at_border.any(axis=1) & (snr >= POSITIVE_SNR).any(axis=1)
+    as_ctc = np.full(len(found), "ctc")
+    named = phenotypes(as_ctc, p >= 0.5, has_mesenchymal=True)[clear]
+    true = phenotypes(as_ctc, snr >= POSITIVE_SNR, has_mesenchymal=True)[clear]
+    border = at_border & known
+    ones = np.ones(int(border.sum()))
+    return {
+        "ctc": int(clear.sum()),
+        "macro_f1": _macro_f1(true, named),
+        "border": len(ones),
+        "border_ece": binned_gap(p[border], snr[border] >= POSITIVE_SNR, ones, BORDER_BINS) if len(ones) else None,
+    }
+
+
+def _macro_f1(true: np.ndarray, named: np.ndarray) -> float | None:
+    scores = []
+    for name in np.unique(true):
+        both = int(((true == name) & (named == name)).sum())
+        scores.append(2 * both / int((true == name).sum() + (named == name).sum()))
+    return round(float(np.mean(scores)), 6) if scores else None
+
+
+def _confusion(target: np.ndarray, calls: np.ndarray) -> dict[str, dict[str, int]]:
+    return {name: dict(sorted(Counter(calls[target == index].tolist()).items())) for index, name in enumerate(CLASSES)}
 
 
 def proportion(count: int, total: int) -> dict[str, float | None]:

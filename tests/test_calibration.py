@@ -89,10 +89,9 @@ def test_a_threshold_lets_no_more_pass_than_allowed(values, count):
 def test_the_chance_of_being_positive_is_true_also_at_the_border():
     rng = np.random.default_rng(6)
     snr = np.exp(rng.uniform(np.log(0.5), np.log(30), 20_000))
-    relative = np.arcsinh(snr * np.exp(rng.normal(0, 0.3, snr.size))) - np.arcsinh(3.0)
-    logit = rng.normal(size=snr.size)
-    scale = fit_positivity(logit, relative, snr)
-    p = 1 / (1 + np.exp(-(scale.network * logit + scale.signal * relative + scale.bias)))
+    logit = 3 * (np.log(snr / 3) + rng.normal(0, 0.3, snr.size)) - 2
+    scale = fit_positivity(logit, snr)
+    p = scale.probability(logit, np.full(snr.size, 1.0))
     border = (snr > 2) & (snr < 4.5)
     for low in (0.2, 0.4, 0.6):
         told = border & (p >= low) & (p < low + 0.2)
@@ -101,9 +100,9 @@ def test_the_chance_of_being_positive_is_true_also_at_the_border():
 
 def test_markers_that_part_perfectly_still_give_a_finite_scale():
     snr = np.repeat([0.5, 12.0], 50)
-    scale = fit_positivity(np.zeros(100), np.arcsinh(snr) - np.arcsinh(3.0), snr)
-    assert np.isfinite([scale.network, scale.signal, scale.bias]).all()
-    assert scale.signal > 0
+    scale = fit_positivity(np.log(snr / 3), snr)
+    assert np.isfinite([scale.network, scale.bias]).all()
+    assert scale.network > 0
 
 
 def test_calibration_error_weighs_the_classes_alike():

@@ -32,8 +32,8 @@ from ctc_imaging.segmentation import Background
 THRESHOLDS = Thresholds(ctc=0.9, sets=(0.6, 0.2, 0.2), coverage=0.95)
 # Of a model calibrated where all classes are equally common.
 CALIBRATION = Calibration(1.0, (0.0, 0.0, 0.0), BALANCED)
-# Positive is what the slide's own threshold says; the network's logit (the marker's SNR less 5) decides nothing more.
-POSITIVITY = {str(role): PositivityScale(network=0.0, signal=5.0, bias=0.0) for role in MARKERS}
+# The network's logit is the marker's SNR less 5.
+POSITIVITY = {str(role): PositivityScale(network=2.0, bias=0.0) for role in MARKERS}
 LEVEL, NOISE = 100.0, 5.0
 PANEL = load_panel("emt-4")
 TUMOUR_PANEL = replace(

@@ -19,7 +19,7 @@ from ctc_imaging.positivity import PositivityScale
 PREVALENCE = (0.01, 0.9, 0.09)
 THRESHOLDS = Thresholds(ctc=0.9, sets=(0.6, 0.2, 0.1), coverage=0.95)
 CALIBRATION = Calibration(1.5, (-1.0, 0.5, 0.0), PREVALENCE)
-POSITIVITY = {"epithelial": PositivityScale(1.0, 2.0, 0.5), "mesenchymal": PositivityScale(0.5, 1.0, 0.0)}
+POSITIVITY = {"epithelial": PositivityScale(1.0, 0.5), "mesenchymal": PositivityScale(0.5, 0.0)}
 SMALL = {"width": 8, "hidden": 32}
 
 

@@ -13,20 +13,24 @@ from ctc_imaging.panel import load_panel
 from ctc_imaging.positivity import (
     MIN_LEUKOCYTES,
     POSITIVE_SNR,
+    UNMARKED,
     PositivityScale,
     positive_from,
     positivity,
+    relative_signal,
+    unmarked,
 )
 
 PANEL = load_panel("emt-4")
-SCALE = PositivityScale(network=0.5, signal=4.0, bias=0.0)
+SCALE = PositivityScale(network=1.0, bias=0.0)
 SCALES = {"epithelial": SCALE, "mesenchymal": SCALE}
 
 
 def slide(ck_of_leukocytes: float, ctc_ck: float = 12.0, leukocytes: int = 100) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     ck = [*(ck_of_leukocytes + rng.normal(0, 0.2, leukocytes)), ctc_ck]
-    return pd.DataFrame({"call": ["leukocyte"] * leukocytes + ["ctc"], "ck_snr": ck, "vim_snr": 6.0})
+    calls = ["leukocyte"] * leukocytes + ["ctc"]
+    return pd.DataFrame({"call": calls, "nucleus_area_um2": 50.0, "ck_snr": ck, "vim_snr": 6.0})
 
 
 def test_what_leukocytes_show_of_keratin_is_the_slides_own_zero():
@@ -42,8 +46,18 @@ def test_a_dark_slide_never_lowers_the_threshold():
     assert positive_from(slide(-2.0), PANEL)["ck"] == POSITIVE_SNR
 
 
-def test_few_leukocytes_are_no_reference():
-    assert positive_from(slide(4.5, leukocytes=MIN_LEUKOCYTES - 1), PANEL)["ck"] == POSITIVE_SNR
+def test_few_cells_are_no_reference():
+    assert positive_from(slide(4.5, leukocytes=MIN_LEUKOCYTES - 2), PANEL)["ck"] == POSITIVE_SNR
+
+
+def test_without_leukocytes_what_all_cells_show_marks_none():
+    assert positive_from(slide(1.9).assign(call="indeterminate"), PANEL)["ck"] == pytest.approx(
+        1.9 + POSITIVE_SNR, abs=0.1
+    )
+
+
+def test_a_control_of_tumour_cells_alone_keeps_them_positive():
+    assert positive_from(slide(12.0).assign(call="ctc"), PANEL)["ck"] == 2 * POSITIVE_SNR
 
 
 def test_calls_changed_by_a_person_move_no_threshold():
@@ -52,10 +66,15 @@ def test_calls_changed_by_a_person_move_no_threshold():
 
 
 def test_bleed_through_makes_no_cell_epithelial():
-    logits = np.zeros((101, 3), np.float32)
-    alike = positivity(SCALES, logits, slide(4.5, ctc_ck=5.5), PANEL)["p_epithelial"][-1]
+    logits = np.full((101, 3), 3.0, np.float32)
+    alike = positivity(SCALES, logits, slide(4.5, ctc_ck=4.6), PANEL)["p_epithelial"][-1]
     clear = positivity(SCALES, logits, slide(4.5, ctc_ck=14.0), PANEL)["p_epithelial"][-1]
-    assert alike < 0.5 < clear
+    assert alike < UNMARKED < 0.5 < clear
+
+
+def test_a_cell_with_neither_marker_is_unmarked_and_one_that_may_have_one_is_not():
+    chances = np.array([[0.01, 0.02], [0.3, 0.02], [0.01, np.nan], [0.99, np.nan]])
+    assert unmarked(chances).tolist() == [True, False, True, False]
 
 
 def test_a_panel_without_the_marker_tells_nothing_of_it():
@@ -65,9 +84,9 @@ def test_a_panel_without_the_marker_tells_nothing_of_it():
     assert not np.isnan(p["p_epithelial"]).any()
 
 
-@given(st.floats(-5, 200), st.floats(0, 50), st.floats(0.5, 10))
-def test_more_signal_is_never_less_likely_positive(snr, more, threshold):
-    p = SCALE.probability(np.zeros(2), np.array([snr, snr + more]), threshold)
+@given(st.floats(-5, 200), st.floats(0, 50), st.floats(0.5, 10), st.floats(-9, 9))
+def test_more_signal_is_never_less_likely_positive(snr, more, threshold, logit):
+    p = SCALE.probability(np.full(2, logit), relative_signal(np.array([snr, snr + more]), threshold))
     assert 0 <= p[0] <= p[1] <= 1
 
 

@@ -306,7 +306,7 @@ def test_calibration_error_by_hand():
 
 
 def fixed_classifier() -> Classifier:
-    scales = {"epithelial": PositivityScale(1, 0, 0), "mesenchymal": PositivityScale(1, 0, 0)}
+    scales = {"epithelial": PositivityScale(1, 0), "mesenchymal": PositivityScale(1, 0)}
     calibration = Calibration(1.0, (0.0, 0.0, 0.0), BALANCED)
     return Classifier("fixed", None, calibration, Thresholds(0.9, (0.2, 0.2, 0.2), 0.99), scales, {})
 

@@ -24,7 +24,7 @@ from ctc_imaging.classification.crops import (
 from ctc_imaging.classification.model import BATCH
 from ctc_imaging.classification.rarity import BALANCED, at_prevalence
 from ctc_imaging.panel import Panel, Role
-from ctc_imaging.positivity import positivity
+from ctc_imaging.positivity import positivity, unmarked
 from ctc_imaging.segmentation import Background, measure_background
 
 if TYPE_CHECKING:
@@ -88,8 +88,9 @@ def call_cells(
     # Whatever its markers, by every definition of a CTC and of a leukocyte it has a nucleus.
     calls[cells["nucleus_area_um2"].to_numpy() == 0] = "artefact"
     p_markers = positivity(classifier.positivity, markers, cells.assign(call=calls), panel)
-    positive = np.stack([np.nan_to_num(p_marker) >= POSITIVE for p_marker in p_markers.values()], axis=1)
-    calls[(calls == "ctc") & _unsupported(cells, panel, positive)] = INDETERMINATE
+    chances = np.stack(list(p_markers.values()), axis=1)
+    positive = np.nan_to_num(chances) >= POSITIVE
+    calls[(calls == "ctc") & (unmarked(chances) | _unsupported(cells, panel, positive))] = INDETERMINATE
     columns = {
         **{f"p_{name}": p[:, index] for index, name in enumerate(CLASSES)},
         "call": calls,

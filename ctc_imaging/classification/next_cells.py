@@ -15,6 +15,9 @@ POOL = 4000
 PICKED = 1000
 """So many are picked one by one; the rest follow by doubt."""
 
+OTHER_BORDER = 0.35
+"""How much the border between leukocyte and artefact counts beside that of CTCs, which is what is measured."""
+
 _SMALLEST_P = 1e-6
 _LENGTHS = ("diameter_um", "nucleus_area_um2", "area_um2")
 _SHAPES = ("eccentricity", "solidity", "focus")
@@ -34,7 +37,7 @@ def learning_order(
     where the model doubts, and far from another where it is another kind of cell. Each next one is farthest from all
     that were taken and from zero, where the certain ones lie. So duplicates of one puzzling kind don't fill the queue,
     as they do where doubt alone decides (Kirsch, NeurIPS 2019). Doubt is seen from where calls change, see
-    `seen_from_boundary`.
+    `seen_from_boundary`, and that of CTC or not counts most.
 
     Parameters
     ----------
@@ -61,7 +64,9 @@ def _order(cells: pd.DataFrame, p: Floats, picked: int) -> NDArray[np.intp]:
     pool = by_doubt[: max(POOL, picked)]
     if not pool.size:
         return pool
-    points = gradients(p[pool], cell_features(cells.iloc[pool]))
+    features = cell_features(cells.iloc[pool])
+    ctc_or_not = np.column_stack([p[pool, 0], 1 - p[pool, 0]])
+    points = np.column_stack([gradients(ctc_or_not, features), OTHER_BORDER * gradients(p[pool], features)])
     taken = pool[farthest_first(points, min(picked, pool.size))]
     rest = np.ones(len(cells), bool)
     rest[taken] = False

@@ -45,7 +45,7 @@ Decisions = tuple[Calibration, Thresholds, dict[str, PositivityScale]]
 UNDECIDED: Decisions = (
     Calibration(1.0, (0.0, 0.0, 0.0), PREVALENCE),
     Thresholds(0.5, (0.0, 0.0, 0.0), COVERAGE),
-    {str(role): PositivityScale(1.0, 0.0, 0.0) for role in MARKERS},
+    {str(role): PositivityScale(1.0, 0.0) for role in MARKERS},
 )
 """What a model is saved with before it is calibrated."""
 
@@ -151,7 +151,7 @@ def calibrate(outputs: Outputs, coverage: float = COVERAGE) -> Decisions:
     for place, role in enumerate(MARKERS):
         # Reviewed cells don't tell which markers they carry.
         if (~np.isnan(ctc.snr[:, place])).sum() >= LEAST_MARKED:
-            positivity[str(role)] = fit_positivity(ctc.markers[:, place], ctc.relative[:, place], ctc.snr[:, place])
+            positivity[str(role)] = fit_positivity(ctc.markers[:, place], ctc.snr[:, place])
     return calibration, thresholds, positivity
 
 

@@ -47,33 +47,27 @@ def fit_calibration(logits: np.ndarray, target: np.ndarray) -> Calibration:
     return Calibration(round(temperature, 6), (round(float(bias[0]), 6), round(float(bias[1]), 6), 0.0), PREVALENCE)
 
 
-def fit_positivity(logit: np.ndarray, relative: np.ndarray, snr: np.ndarray) -> PositivityScale:
+def fit_positivity(logit: np.ndarray, snr: np.ndarray) -> PositivityScale:
     """Fit the chance that a marker is positive, by logistic regression on the CTCs of held-out slides.
 
     Parameters
     ----------
     logit : ndarray, shape (n,)
         Of the network.
-    relative : ndarray, shape (n,)
-        Measured signal against the slide's threshold, as from `relative_signal`.
     snr : ndarray, shape (n,)
         True signal-to-noise; cells where it isn't known are left out.
     """
     known = ~np.isnan(snr)
-    features = np.stack([logit[known], relative[known], np.ones(known.sum())], axis=1).astype(np.float64)
+    features = np.stack([logit[known], np.ones(known.sum())], axis=1).astype(np.float64)
     sign = np.where(snr[known] >= POSITIVE_SNR, 1.0, -1.0)
+    # A little ridge: where the logits part the cells perfectly there is no largest likelihood.
+    ridge = np.array([1e-3, 0.0])
 
-    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = sign * (features @ weights)
-        pull = -sign / (1 + np.exp(np.clip(margin, -50, 50)))
-        # A little ridge: where the classes part perfectly there is no largest likelihood.
-        ridge = 1e-3 * np.array([1.0, 1.0, 0.0])
-        return float(np.logaddexp(0, -margin).mean() + ridge @ weights**2), features.T @ pull / len(
-            sign
-        ) + 2 * ridge * weights
+    def loss(weights: np.ndarray) -> float:
+        return float(np.logaddexp(0, -sign * (features @ weights)).mean() + ridge @ weights**2)
 
-    network, signal, bias = minimize(loss, np.array([0.5, 0.5, 0.0]), jac=True, method="BFGS").x.tolist()
-    return PositivityScale(round(network, 6), round(signal, 6), round(bias, 6))
+    network, bias = minimize(loss, np.array([1.0, 0.0]), method="BFGS").x.tolist()
+    return PositivityScale(round(network, 6), round(bias, 6))
 
 
 def conformal_sets(p: np.ndarray, target: np.ndarray, coverage: float = COVERAGE) -> tuple[float, float, float]:

@@ -12,7 +12,7 @@ from ctc_imaging.classification.calling import decide, phenotypes, prediction_se
 from ctc_imaging.classification.classes import CLASSES, INDETERMINATE
 from ctc_imaging.classification.model import DECIMALS, Classifier
 from ctc_imaging.classification.rarity import BALANCED, at_prevalence
-from ctc_imaging.positivity import MARKERS, POSITIVE_SNR
+from ctc_imaging.positivity import MARKERS, POSITIVE_SNR, unmarked
 from ctc_training.calibrate import PER, threshold_for
 from ctc_training.dataset import FRAGMENT
 from ctc_training.outputs import Outputs, logits_of, outputs_on
@@ -79,6 +79,7 @@ def figures(classifier: Classifier, outputs: Outputs, truth: Counter[str]) -> di
     prevalence = classifier.calibration.prevalence
     calls = decide(p, classifier.thresholds, prevalence)
     calls[~outputs.nucleate] = "artefact"
+    calls[(calls == "ctc") & unmarked(marker_chances(classifier, outputs))] = INDETERMINATE
     is_ctc = outputs.target == CLASSES.index("ctc")
     falling = np.sort(p[~is_ctc & outputs.nucleate, 0])[::-1]
     at_fp = {}
@@ -157,14 +158,7 @@ def phenotype_figures(classifier: Classifier, found: Outputs) -> dict[str, Any]:
         the share that is positive. None where there is nothing to tell.
     """
     snr = found.snr[:, : len(MARKERS)].astype(float)
-    scales = [classifier.positivity[str(role)] for role in MARKERS]
-    p = np.stack(
-        [
-            1 / (1 + np.exp(-(s.network * found.markers[:, i] + s.signal * found.relative[:, i] + s.bias)))
-            for i, s in enumerate(scales)
-        ],
-        axis=1,
-    )
+    p = marker_chances(classifier, found)
     at_border = (snr >= BORDER_SNR[0]) & (snr <= BORDER_SNR[1])
     known = ~np.isnan(snr)
     clear = known.all(axis=1) & ~at_border.any(axis=1) & (snr >= POSITIVE_SNR).any(axis=1)
@@ -179,6 +173,15 @@ def phenotype_figures(classifier: Classifier, found: Outputs) -> dict[str, Any]:
         "border": len(ones),
         "border_ece": binned_gap(p[border], snr[border] >= POSITIVE_SNR, ones, BORDER_BINS) if len(ones) else None,
     }
+
+
+def marker_chances(classifier: Classifier, outputs: Outputs) -> np.ndarray:
+    """Chance (n, 2) that the epithelial and the mesenchymal marker are positive, as in use."""
+    columns = [
+        classifier.positivity[str(role)].probability(outputs.markers[:, place], outputs.relative[:, place])
+        for place, role in enumerate(MARKERS)
+    ]
+    return np.stack(columns, axis=1)
 
 
 def _macro_f1(true: np.ndarray, named: np.ndarray) -> float | None:

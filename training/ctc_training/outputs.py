@@ -95,14 +95,15 @@ def join(parts: Iterable[Outputs]) -> Outputs:
 def outputs_of(classifier: Classifier, crops: CropSet, setting: str, panel: str = "emt-4") -> Outputs:
     """Run a classifier's network over the crops of one slide."""
     logits, markers = network_outputs(classifier, crops)
+    nucleate = np.asarray(crops.masks[:, 1].any(axis=(1, 2)))
     truth: Counter[str] = Counter()
     for counts in crops.truth.values():
         truth.update(counts)
     return Outputs(
         logits,
         markers[:, : len(MARKERS)],
-        _relative(mean_signal(crops), logits, panel),
-        np.asarray(crops.masks[:, 1].any(axis=(1, 2))),
+        _relative(mean_signal(crops), logits, nucleate, panel),
+        nucleate,
         crops.target,
         crops.snr,
         np.full(len(crops), setting),
@@ -145,12 +146,13 @@ def mean_signal(crops: CropSet) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _relative(signal: np.ndarray, logits: np.ndarray, panel_name: str) -> np.ndarray:
+def _relative(signal: np.ndarray, logits: np.ndarray, nucleate: np.ndarray, panel_name: str) -> np.ndarray:
     panel = load_panel(panel_name)
     shorts: Sequence[str | None] = [channel.short if (channel := panel.channel(role)) else None for role in MARKERS]
     called = np.array(CLASSES, object)[logits.argmax(axis=1)]
     columns = {f"{short}_snr": signal[:, 1 + place] for place, short in enumerate(shorts) if short}
-    thresholds = positive_from(pd.DataFrame({"call": called, **columns}), panel)
+    cells = pd.DataFrame({"call": called, "nucleus_area_um2": nucleate.astype(float), **columns})
+    thresholds = positive_from(cells, panel)
     return np.stack(
         [
             relative_signal(signal[:, 1 + place], thresholds[short]) if short else np.full(len(signal), np.nan)

@@ -60,7 +60,7 @@ $(VENV)/.base: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.all: $(VENV)/.base
-	$(INSTALL) --editable '.[review,train,formats,cluster,test,dev]'
+	$(INSTALL) --editable '.[review,train,onnx,formats,cluster,test,dev]'
 	@touch $@
 
 clean:

@@ -53,10 +53,14 @@ COUNT_COLUMNS: tuple[str, ...] = (
     "reviewed",
     "signed_by",
 )
-# The last two say how slides pool: the contract's columns alone can't tell a rescan from a second slide.
-SLIDE_COLUMNS: tuple[str, ...] = ("slide_id", "state", "reason", *COUNT_COLUMNS, "volume_on_slide_ml", "rescan_of")
+# The contract's columns alone can't tell a rescan from a second slide, nor which CTCs a reader has looked at.
+SLIDE_COLUMNS: tuple[str, ...] = (
+    *("slide_id", "state", "reason"),
+    *COUNT_COLUMNS,
+    *("volume_on_slide_ml", "rescan_of", "ctc_unreviewed"),
+)
 _SUMMED = (*CELL_COUNTS, "ctc_machine", "reviewed")
-_WHOLE = (*_SUMMED, "slides")
+_WHOLE = (*_SUMMED, "slides", "ctc_unreviewed")
 _REAL = (
     "blood_volume_ml",
     "assessed_volume_ml",
@@ -162,8 +166,7 @@ def count_samples(slides: pd.DataFrame) -> pd.DataFrame:
         One row a sample, with `COUNT_COLUMNS`, in the order in which samples first appear. Counts are
         nullable integers, NA where the sample isn't assessable.
     """
-    slides = typed_counts(slides)
-    current = slides[~slides["slide_id"].isin(slides["rescan_of"].dropna())]
+    current = _not_rescanned(typed_counts(slides))
     by_sample = current.groupby("sample_id", sort=False)
     samples = by_sample[["patient_id", "sample_date", "sample_kind", "blood_volume_ml", "signed_by"]].first()
     samples["slides"] = by_sample.size()
@@ -175,6 +178,23 @@ def count_samples(slides: pd.DataFrame) -> pd.DataFrame:
     samples["assessed_fraction"] = samples["assessed_volume_ml"] / by_sample["volume_on_slide_ml"].sum()
     rates = _per_ml(samples["ctc"].astype("float64"), samples["assessed_volume_ml"])
     return typed_counts(samples.assign(**rates).reset_index().reindex(columns=list(COUNT_COLUMNS)))
+
+
+def unreviewed_ctcs(slides: pd.DataFrame) -> pd.Series:
+    """Return how many of each sample's CTCs no reader has looked at.
+
+    Parameters
+    ----------
+    slides : DataFrame
+        As of `count_samples`.
+
+    Returns
+    -------
+    Series of int
+        By `sample_id`, of samples with a result.
+    """
+    current = _not_rescanned(typed_counts(slides))
+    return current[current["assessable"]].groupby("sample_id")["ctc_unreviewed"].sum()
 
 
 def typed_counts(table: pd.DataFrame) -> pd.DataFrame:
@@ -233,9 +253,14 @@ def _count_cells(cells: pd.DataFrame) -> dict[str, Any]:
         "ctc_undetermined": int(is_ctc.sum()) - sum(named.values()),
         **_count_clusters(cells, counted),
         "ctc_machine": int((counted & (machine == "ctc")).sum()),
+        "ctc_unreviewed": int((is_ctc & ~reviewed).sum()),
         "reviewed": int(reviewed.sum()),
         "readers": _union(_text(cells, "reader")[reviewed]),
     }
+
+
+def _not_rescanned(slides: pd.DataFrame) -> pd.DataFrame:
+    return slides[~slides["slide_id"].isin(slides["rescan_of"].dropna())]
 
 
 def counted_cells(cells: pd.DataFrame) -> pd.Series:

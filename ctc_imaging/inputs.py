@@ -8,6 +8,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import ctc_imaging
 from ctc_imaging.config import Settings
-from ctc_imaging.errors import ConfigError, RunError, TableError
+from ctc_imaging.errors import ConfigError, ModelError, RunError, TableError
 from ctc_imaging.files import sha256_json, write_text
 from ctc_imaging.panel import Panel, load_panel
 from ctc_imaging.pseudonyms import (
@@ -58,6 +59,9 @@ class Inputs:
     Under pseudonymisation `pseudonyms` is given, and `entries` and `tables` hold pseudonyms; only the entries' paths
     and the panels' are still the real ones, for the workers to read. `scrubber` takes the rest out of free text, and
     `rows` has each slide's line in the laboratory's own cohort table, by which it is found again.
+
+    `error_rates` is what the model was measured to do, for the limits of counts, and `reference` what slides like its
+    training's have, for the alarm of drift; they decide no call, so they are no part of the run's identity.
     """
 
     entries: tuple[SlideEntry, ...]
@@ -71,6 +75,8 @@ class Inputs:
     pseudonyms: Pseudonyms | None = None
     scrubber: Scrubber = field(default_factory=Scrubber)
     rows: Mapping[str, int] = field(default_factory=dict)
+    error_rates: Mapping[str, Any] | None = None
+    reference: Mapping[str, Any] | None = None
 
     @property
     def panel(self) -> Panel:
@@ -108,7 +114,12 @@ class Inputs:
             "configuration": settings,
             "panel": {**asdict(self.panel), "hash": self.panel.hash},
             "panels": {called: asdict(panel) for called, panel in panels.items()},
-            "model": {"name": self.settings.model, "hash": self.model_hash},
+            "model": {
+                "name": self.settings.model,
+                "hash": self.model_hash,
+                **({"error_rates": self.error_rates} if self.error_rates else {}),
+                **({"reference": self.reference} if self.reference else {}),
+            },
             "nuclei": {"name": self.settings.nuclei, "hash": self.nuclei_hash},
             "tables": {name: sha256_json(text) for name, text in self.tables.items()},
             "python": platform.python_version(),
@@ -164,6 +175,8 @@ def load_inputs(
         tables={"cohort": _to_csv([_as_row(entry) for entry in entries]), **tables},
         # The simulator lays the truth beside its cohort table.
         simulated=(cohort.parent / "truth").is_dir(),
+        error_rates=error_rates(settings.model),
+        reference=drift_reference(settings.model),
     )
     return inputs if pseudonyms is None else _pseudonymous(inputs, pseudonyms, {**given, "cohort": cohort})
 
@@ -223,6 +236,27 @@ def model_hash(name: str) -> str:
     from ctc_imaging.classification import load_model
 
     return load_model(name).hash
+
+
+def error_rates(name: str) -> dict[str, Any] | None:
+    """Return what a classifier was measured to do, or None where it doesn't say."""
+    from ctc_imaging.assay import model_error_rates
+    from ctc_imaging.classification.model import list_models, read_description
+
+    # Whether the model is there and whole is checked where it is loaded.
+    with suppress(KeyError, ModelError):
+        return model_error_rates(read_description(list_models()[name]))
+    return None
+
+
+def drift_reference(name: str) -> dict[str, Any] | None:
+    """Return what slides like a classifier's training slides have, or None where it doesn't say."""
+    from ctc_imaging.classification.model import list_models, read_description
+
+    # Whether the model is there and whole is checked where it is loaded.
+    with suppress(KeyError, ModelError):
+        return read_description(list_models()[name]).get("reference")
+    return None
 
 
 def nuclei_hash(name: str) -> str:

@@ -34,7 +34,7 @@ class Recount:
 
 
 def recount(run: RunFolder) -> Recount:
-    """Write slides.csv, counts.csv, timeline.csv and stains.csv.
+    """Write slides.csv, counts.csv, timeline.csv, stains.csv, drift.csv and error_rates.csv.
 
     Parameters
     ----------
@@ -52,14 +52,16 @@ def recount(run: RunFolder) -> Recount:
     """
     from ctc_imaging import batch_quality as beside
     from ctc_imaging import clinical as tables
+    from ctc_imaging.assay import RATES_CSV, assess_samples
     from ctc_imaging.cohort import load_cohort
-    from ctc_imaging.counting import count_samples, slide_table
+    from ctc_imaging.counting import count_samples, slide_table, unreviewed_ctcs
+    from ctc_imaging.drift import DRIFT_CSV, judge_drift
     from ctc_imaging.timeline import build_timeline
 
     panel, landmark_day = run.panel(), run.settings().landmark_day
     entries = load_cohort(run.table("cohort"))
     batches = beside.batch_table(entries)
-    rows, measured = zip(*_slide_rows(run, entries), strict=True)
+    rows, measured, figures = zip(*_slide_rows(run, entries), strict=True)
     stains = beside.stain_table(stain for slide in measured for stain in slide)
     stains = stains[stains["slide_id"].isin(batches["slide_id"])]
     remarks = beside.stain_remarks(beside.stain_figures(stains))
@@ -67,11 +69,17 @@ def recount(run: RunFolder) -> Recount:
     counts = count_samples(slides)
     controls = beside.judge_controls(counts, batches, panel.cutoff, remarks)
     counts = beside.mark_failed_controls(counts, batches, controls)
+    facts = run.read()
+    model = facts["model"].get("error_rates")
+    counts, rates = assess_samples(counts, batches, controls, unreviewed_ctcs(slides), model)
     clinical = tables.load_clinical(run.table("clinical")) if run.table("clinical").is_file() else None
     schedule = tables.load_schedule(run.table("schedule")) if run.table("schedule").is_file() else None
     timeline = build_timeline(counts, clinical, schedule, panel.cutoff, landmark_day)
     written = {run.slides_csv: slides, run.counts_csv: counts, run.timeline_csv: timeline}
-    for path, table in {**written, run.path / beside.STAINS_CSV: stains}.items():
+    written |= {run.path / beside.STAINS_CSV: stains, run.path / RATES_CSV: rates}
+    current = (row for slide in figures for row in slide if row["slide_id"] in set(batches["slide_id"]))
+    written[run.path / DRIFT_CSV] = judge_drift(current, facts["model"].get("reference"), facts["simulated"])
+    for path, table in written.items():
         write_csv(path, table)
     notes = tuple(timeline.attrs.get("notes", ()))
     _log.info("counted %d samples of %d slides: %s", len(counts), len(slides), " ".join(notes) or "nothing to note")
@@ -80,10 +88,11 @@ def recount(run: RunFolder) -> Recount:
 
 def _slide_rows(
     run: RunFolder, entries: tuple[SlideEntry, ...]
-) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Yield each slide's row of slides.csv and the figures of its stains."""
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]]:
+    """Yield each slide's row of slides.csv, the figures of its stains, and those that are followed for drift."""
     from ctc_imaging.batch_quality import stain_rows
     from ctc_imaging.counting import slide_row
+    from ctc_imaging.drift import drift_rows
 
     with Ledger(run.ledger) as ledger:
         states, reviews = ledger.slides(), current_reviews(run, ledger)
@@ -91,13 +100,14 @@ def _slide_rows(
     for entry in entries:
         state = states.get(entry.slide_id)
         if state is None or state.state != "done":
-            yield slide_row(entry, None, None, state.reason or None if state else None), []
+            yield slide_row(entry, None, None, state.reason or None if state else None), [], []
             continue
         panel = panels[entry.panel]
         try:
             quality = json.loads((run.slide(entry.slide_id) / "quality.json").read_text(encoding="utf-8"))
             cells = reviewed_cells(run, entry.slide_id, reviews.get(entry.slide_id, []), panel)
-            rows = slide_row(entry, cells, quality), stain_rows(entry, cells, quality, panel)
+            measured = (entry, cells, quality, panel)
+            rows = slide_row(entry, cells, quality), stain_rows(*measured), drift_rows(*measured)
         except (OSError, ValueError, LookupError, TypeError) as error:
             fault = f"its results are damaged ({type(error).__name__})"
             raise RunError(

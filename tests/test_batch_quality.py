@@ -52,7 +52,7 @@ def stains(strengths, batch="B1", kind="patient", channel="cd45", **columns) -> 
     known = {
         "sample_kind": kind, "sample_date": "2025-03-03", "site": "", "batch": batch, "panel": "emt-4",
         "channel": channel, "role": role, "leukocytes": 250, "ctc": 0, "ctc_snr": np.nan, "background": 200.0,
-        "noise": 18.0,
+        "noise": 18.0, "positive_from_snr": 3.0,
     }  # fmt: skip
     return table.assign(**known | columns)[list(STAIN_COLUMNS)]
 
@@ -128,12 +128,21 @@ def test_a_whole_batch_that_is_off_shows_beside_the_others_only():
 
 def test_rows_are_measured_on_counted_cells_and_missing_where_there_are_few():
     cells = pd.DataFrame({"call": ["leukocyte"] * 30 + ["ctc"] * 4, "edges": ""})
-    cells = cells.assign(dapi_snr=30.0, ck_snr=0.3, vim_snr=6.0, cd45_snr=np.r_[np.full(24, 9.0), np.full(10, 1.0)])
+    cells = cells.assign(
+        nucleus_area_um2=40.0,
+        dapi_snr=30.0,
+        ck_snr=0.3,
+        vim_snr=6.0,
+        cd45_snr=np.r_[np.full(24, 9.0), np.full(10, 1.0)],
+    )
     cells["assessed"] = np.arange(34) < 24
     quality = {"assessable": True, "channels": {c: {"background": 200.0, "noise": 18.0} for c in PANEL.shorts}}
     rows = {row["channel"]: row for row in stain_rows(entry("a"), cells, quality, PANEL)}
     assert rows["cd45"]["leukocyte_snr"] == 9.0
     assert rows["cd45"]["leukocytes"] == 24
+    assert rows["ck"]["positive_from_snr"] == pytest.approx(3.3)
+    assert rows["vim"]["positive_from_snr"] == 3.0
+    assert np.isnan(rows["cd45"]["positive_from_snr"])
     assert np.isnan(rows["ck"]["ctc_snr"])
     few = {row["channel"]: row for row in stain_rows(entry("a"), cells[5:], quality, PANEL)}
     assert np.isnan(few["cd45"]["leukocyte_snr"])
@@ -242,6 +251,17 @@ def test_a_spiked_sample_that_lost_most_or_more_than_the_others_has_failed():
     assert judge(spikes(3, cells=None)).loc["s0", "verdict"] == "not judged"
 
 
+def test_a_batch_whose_spiked_samples_together_lose_more_than_they_give_has_failed():
+    """Each of them alone might still have given half."""
+    together = spikes(7, 7, 7, 7, 7, batch="B1")
+    verdicts = judge([*together, {**spikes(18)[0], "sample_id": "good", "batch": "B2"}], cutoff=None)
+    assert (verdicts.loc[["s0", "s4"], "high"] > 0.5).all()
+    assert list(verdicts["verdict"]) == ["failed"] * 5 + ["passed"]
+    said = "35% recovered over its batch's spiked samples, at most 45%: more cells are lost than found"
+    assert verdicts.loc["s0", "reason"] == said
+    assert list(judge(spikes(7, 7, 7, 7, 7))["verdict"]) == ["passed"] * 5
+
+
 def test_a_control_without_a_result_has_failed_whatever_its_kind():
     kinds = ("blank", "donor", "spiked", "stain_control")
     lost = {"assessable": False, "ctc": None, "assessed_volume_ml": None, "quality_reasons": "out of focus"}
@@ -321,8 +341,43 @@ def test_recount_notes_what_stands_out_and_counts_as_before(run):
     assert (tables.slides["leukocyte"] == 30).all()
 
 
+def test_recount_fills_the_total_limits_from_what_the_model_was_measured_to_do(run):
+    known = recount(run).counts
+    assert known["ctc_per_ml_total_high"].notna().all()
+    assert (known["ctc_expected_false"] > 0).all()
+    assert known[["limit_of_blank", "limit_of_detection"]].isna().all(axis=None)
+    rates = pd.read_csv(run.path / "error_rates.csv")
+    assert list(rates["sample_id"]) == list(known["sample_id"])
+    assert set(rates["false_from"]) == {"simulated"}
+    timeline = pd.read_csv(run.path / "timeline.csv")
+    assert timeline["ctc_per_ml_total_high"].notna().all()
+
+
+def test_a_run_of_an_older_version_is_counted_without_them(run):
+    facts = json.loads(run.description.read_text())
+    del facts["model"]["error_rates"]
+    run.description.write_text(json.dumps(facts))
+    counts = recount(run).counts
+    assert counts["ctc"].notna().all()
+    assert counts[["ctc_per_ml_total_low", "ctc_expected_false"]].isna().all(axis=None)
+    assert pd.read_csv(run.path / "error_rates.csv")["false_from"].isna().all()
+
+
+def test_what_the_model_was_measured_to_do_is_no_part_of_a_runs_identity(run, monkeypatch):
+    import fake_pipeline
+
+    import ctc_imaging.inputs
+
+    before = run.read()
+    monkeypatch.setattr(ctc_imaging.inputs, "error_rates", lambda name: None)
+    other = fake_pipeline.make_run(run.path.parent / "again", {f"S{place}": "a" for place in range(8)}).read()
+    assert before["model"]["error_rates"]["sources"]
+    assert "error_rates" not in other["model"]
+    assert other["hash"] == before["hash"]
+
+
 def test_recount_twice_gives_the_same_bytes(run):
-    names = ("slides.csv", "counts.csv", "timeline.csv", "stains.csv")
+    names = ("slides.csv", "counts.csv", "timeline.csv", "stains.csv", "error_rates.csv")
     recount(run)
     first = [(run.path / name).read_bytes() for name in names]
     recount(run)

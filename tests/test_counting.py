@@ -22,6 +22,7 @@ from ctc_imaging.counting import (
     poisson_limits,
     slide_row,
     slide_table,
+    unreviewed_ctcs,
 )
 
 GOOD = {"assessable": True, "assessed_fraction": 1.0, "reasons": []}
@@ -258,3 +259,17 @@ def test_counts_survive_csv_as_whole_numbers(tmp_path):
     pd.testing.assert_frame_equal(again, samples(*rows))
     pd.testing.assert_frame_equal(count_samples(pd.DataFrame(rows)), samples(*rows))
     assert again["ctc"].tolist() == [1, pd.NA]
+
+
+def test_a_sample_says_how_many_of_its_ctcs_no_reader_looked_at():
+    found = cells("ctc", "ctc", "leukocyte", reviewed=[True, False, False], reader=["wei", None, None])
+    confirmed = cells("ctc", reviewed=[True], reader=["wei"])
+    rows = [
+        slide_row(entry("a"), found, GOOD),
+        slide_row(entry("b"), found, GOOD),
+        slide_row(entry("c", rescan_of="b"), confirmed, GOOD),
+        slide_row(entry("d", "t2"), confirmed, GOOD),
+        slide_row(entry("e", "t3"), None, None, "half a file"),
+    ]
+    assert dict(unreviewed_ctcs(slide_table(rows))) == {"t1": 1, "t2": 0}
+    assert "ctc_unreviewed" not in count_samples(slide_table(rows))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctc_imaging.errors import RunError
+from ctc_imaging.errors import ConfigError, RunError
 from ctc_imaging.store.ledger import Ledger, Review
 from ctc_imaging.store.reviews import apply_reviews, current_reviews
 from ctc_imaging.store.run_folder import RunFolder
@@ -106,6 +106,37 @@ def test_the_order_of_chance_does_not_tell_the_probability():
     cells = pd.DataFrame({"slide_id": "S", "cell_id": range(400), "call": "ctc", "p_ctc": np.linspace(0, 1, 400)})
     shuffled = order_cells(cells, ["S"], seed=1)["p_ctc"].to_numpy()
     assert abs(np.corrcoef(shuffled, np.arange(400))[0, 1]) < 0.15
+
+
+def test_the_order_for_learning_has_the_same_cells_candidates_first(run):
+    plain, learning = ReviewQueue(run, "A"), ReviewQueue(run, "A", order="learning")
+    assert [cell.key for cell in learning._cells] == [
+        cell.key for cell in ReviewQueue(run, "A", order="learning")._cells
+    ]
+    assert {cell.key for cell in learning._cells} == {cell.key for cell in plain._cells}
+    assert [cell.key for cell in learning._cells] != [cell.key for cell in plain._cells]
+    candidates = learning.progress.candidates
+    assert {cell.key for cell in learning._cells[:candidates]} == {cell.key for cell in plain._cells[:candidates]}
+
+
+def test_the_order_for_learning_turns_to_each_slide_once_a_round():
+    rng = np.random.default_rng(0)
+    p_ctc = rng.uniform(0, 0.4, 450)
+    cells = pd.DataFrame({
+        "slide_id": rng.choice(["S1", "S2", "S3"], 450), "cell_id": range(450), "call": "leukocyte", "p_ctc": p_ctc,
+        "p_leukocyte": 1 - p_ctc, "p_artefact": 0.0, "ck_snr": rng.lognormal(0, 1, 450),
+    })  # fmt: skip
+    ordered = order_cells(cells, ["S1", "S2", "S3"], order="learning")
+    assert ordered["slide_id"][:100].is_monotonic_increasing
+    assert set(ordered["slide_id"][100:200]) == {"S1", "S2", "S3"}
+    blinded = order_cells(cells, ["S1", "S2", "S3"], seed=1, order="learning")
+    assert set(blinded["cell_id"][:100]) == set(ordered["cell_id"][:100])
+    assert blinded["cell_id"].tolist() != ordered["cell_id"].tolist()
+
+
+def test_an_order_that_is_not_known_is_refused(run):
+    with pytest.raises(ConfigError, match="no order is called 'random'; use doubt or learning"):
+        ReviewQueue(run, "A", order="random")
 
 
 def test_undo_appends_and_gives_back_what_stood_before(run):

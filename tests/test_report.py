@@ -27,7 +27,7 @@ from ctc_imaging.store.ledger import Ledger, Review
 from .report_fixture import write_run, write_survival
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
-SECTIONS = ["night", "samples", "slides", "batches", "gallery", "patients", "survival", "methods"]
+SECTIONS = ["night", "samples", "slides", "batches", "drift", "gallery", "patients", "survival", "methods"]
 
 
 class Page(HTMLParser):

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.special import bdtrc, betaincinv
 from scipy.stats import hypergeom
 
+from ctc_imaging.assay import MIN_RECOVERY, pool_recovery
 from ctc_imaging.counting import poisson_limits
 from ctc_imaging.panel import CutOff
 
@@ -18,8 +19,6 @@ CONTROL_COLUMNS = (
 )
 # One-sided: the three standard deviations of a control chart (Levey and Jennings, Am J Clin Pathol 1950;20:1059-66).
 FALSE_ALARMS = 0.00135
-# The same half below which a slide isn't assessable: more is lost than seen.
-MIN_RECOVERY = 0.5
 _EMPTY = ("blank", "donor")
 
 
@@ -30,8 +29,9 @@ def judge_controls(
 
     A control that gives no result has failed. A blank or donor fails if the panel's cut-off would call it positive,
     or if it holds more CTCs than the others of its kind allow (exact test of Poisson rates, p < 0.00135). A spiked
-    sample fails if less than half of its cells can have been found (upper 95 % limit), or if fewer were than in the
-    others (Fisher's exact test, p < 0.00135). A stain control fails if a stain of it stands out from the others.
+    sample fails if less than half of its cells can have been found (upper 95 % limit), or of those of its batch's
+    spiked samples together, or if fewer were than in the others (Fisher's exact test, p < 0.00135). A stain control
+    fails if a stain of it stands out from the others.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def judge_controls(
         table[name] = table["sample_id"].map(first[name]).fillna("")
     table["spiked_cells"] = table["sample_id"].map(first["spiked_cells"]).astype(float)
     table = _with_rates(table.sort_values(["sample_date", "sample_id"], kind="stable", ignore_index=True))
-    table = _against_others(table)
+    table = _with_batch_recovery(_against_others(table))
     off = dict(remarks[remarks["figure"] == "strength"].groupby("sample_id")["text"].agg("; ".join))
     verdicts = [_verdict(row, cutoff, off.get(row["sample_id"], "")) for row in table.to_dict("records")]
     table["verdict"], table["reason"] = [v for v, _ in verdicts], [r for _, r in verdicts]
@@ -148,6 +148,17 @@ def _against_others(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(others_rate=columns[2] / others_of, p_value=np.array(p_values, dtype=float))
 
 
+def _with_batch_recovery(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the recovery of each spiked sample's batch, pooled, with its upper limit; missing for other controls."""
+    table = table.assign(batch_rate=np.nan, batch_high=np.nan)
+    counted = table[(table["sample_kind"] == "spiked") & table["rate"].notna()]
+    for _, tubes in counted.groupby("batch_name"):
+        numbers = (tubes[name].astype(float) for name in ("found", "spiked_cells", "share"))
+        if pooled := pool_recovery(*numbers):
+            table.loc[tubes.index, ["batch_rate", "batch_high"]] = pooled.share, pooled.high
+    return table
+
+
 def _more(found: float, volume_ml: float, others_found: float, others_ml: float) -> float:
     """Chance of at least `found`, given the sum, which is binomial with the share of the volume."""
     share = volume_ml / (volume_ml + others_ml)
@@ -175,6 +186,9 @@ def _judge_spiked(row: dict[Any, Any]) -> tuple[str, str]:
         return "not judged", "the cohort table doesn't say how many cells were spiked"
     if row["high"] < MIN_RECOVERY:
         return "failed", f"{row['rate']:.0%} recovered, at most {row['high']:.0%}: more cells are lost than found"
+    if row["batch_high"] < MIN_RECOVERY:
+        said = f"{row['batch_rate']:.0%} recovered over its batch's spiked samples, at most {row['batch_high']:.0%}"
+        return "failed", f"{said}: more cells are lost than found"
     if row["p_value"] < FALSE_ALARMS:
         return "failed", f"{row['rate']:.0%} recovered, {row['others_rate']:.0%} in the other spiked samples"
     return "passed", ""

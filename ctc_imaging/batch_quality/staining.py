@@ -14,13 +14,14 @@ from ctc_imaging.batch_quality.batches import batch_names
 from ctc_imaging.cohort import SlideEntry
 from ctc_imaging.counting import counted_cells
 from ctc_imaging.panel import Panel, Role
+from ctc_imaging.positivity import positive_from
 from ctc_imaging.quality import MIN_STAIN_SNR
 
 # In the RUN folder: one row a slide and channel.
 STAINS_CSV = "stains.csv"
 STAIN_COLUMNS = (
     *("slide_id", "sample_id", "sample_kind", "sample_date", "site", "batch", "panel", "channel", "role"),
-    *("leukocytes", "leukocyte_snr", "ctc", "ctc_snr", "background", "noise"),
+    *("leukocytes", "leukocyte_snr", "ctc", "ctc_snr", "background", "noise", "positive_from_snr"),
 )
 FIGURES = ("strength", "background", "noise")
 
@@ -60,11 +61,13 @@ def stain_rows(
     -------
     list of dict
         `STAIN_COLUMNS` for each channel: the median `CHANNEL_snr` of the cells called leukocyte and CTC (missing
-        for fewer than 20 and 5 of them), background and noise in grey levels. Empty where the slide isn't assessable,
+        for fewer than 20 and 5 of them), background and noise in grey levels, and for markers that make a phenotype the
+        SNR from which a cell of this slide is positive. Empty where the slide isn't assessable,
         which has its own reasons.
     """
     if not quality["assessable"]:
         return []
+    positive = positive_from(cells, panel)
     counted = cells[counted_cells(cells)]
     called = {name: counted[counted["call"] == name] for name in ("leukocyte", "ctc")}
     return [
@@ -84,6 +87,7 @@ def stain_rows(
             "ctc_snr": _median(called["ctc"], channel.short, MIN_CTC),
             "background": quality["channels"][channel.short]["background"],
             "noise": quality["channels"][channel.short]["noise"],
+            "positive_from_snr": positive.get(channel.short, np.nan),
         }
         for channel in panel.channels
         if channel.short in quality.get("channels", {}) and f"{channel.short}_snr" in cells

@@ -24,6 +24,7 @@ PixelSize = Annotated[float | None, typer.Option(metavar="UM", help="Side of a p
 Workers = Annotated[int | None, typer.Option(metavar="N", min=1, help="Slides at a time; by default one a processor.")]
 Reader = Annotated[str, typer.Option(metavar="NAME", help="Who reads.", show_default=False)]
 Blinded = Annotated[bool, typer.Option(help="Hide calls, other readers, patient and visit.")]
+Order = Annotated[str, typer.Option(metavar="NAME", help="doubt, or learning: labels that teach a model most.")]
 Shape = Annotated[str, typer.Option(metavar="ROWS,COLUMNS", help="Size of a slide in px.")]
 Setting = Annotated[str, typer.Option(metavar="NAME", help="One of the pinned settings, such as standard or dense.")]
 

@@ -44,7 +44,9 @@ def register(app: options.App) -> None:
     app.add_typer(review, name="review")
 
 
-def open_window(run: options.Run, reader: options.Reader, blinded: options.Blinded = False) -> None:
+def open_window(
+    run: options.Run, reader: options.Reader, blinded: options.Blinded = False, order: options.Order = "doubt"
+) -> None:
     """Open the review queue; "open" can be left out."""
     raise ConfigError("review", "the review window isn't installed", "pip install 'ctc-imaging[review]'")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ctc_imaging.assay import pool_recovery
 from ctc_imaging.batch_quality import batch_shifts, judge_controls, stain_figures, stain_remarks
 from ctc_imaging.panel import CutOff
 from ctc_imaging.report.charts import draw_controls, draw_stains
@@ -97,7 +98,28 @@ def _batch_row(run: Run, batch: pd.DataFrame, controls: pd.DataFrame, odd: pd.Da
         "slides": f"{counted} of {len(batch)}",
         "odd": f"{off}" if off else "none",
         **{kind: _controls_of(own[own["sample_kind"] == kind]) for kind in KINDS},
+        "false": _false_of(own),
+        "recovery": _recovery_of(own),
     }
+
+
+def _false_of(controls: pd.DataFrame) -> str:
+    """CTCs of a batch's blanks and donors together; empty where none was counted."""
+    counted = controls[controls["sample_kind"].isin(("blank", "donor")) & controls["rate"].notna()]
+    return f"{number(counted['found'].sum())} in {number(counted['out_of'].sum())} mL" if len(counted) else ""
+
+
+def _recovery_of(controls: pd.DataFrame) -> str:
+    """Recovery of a batch's spiked samples together, with its limits; empty where none was counted."""
+    counted = controls[(controls["sample_kind"] == "spiked") & controls["rate"].notna()]
+    if len(counted) == 1:
+        return _share(counted.iloc[0])
+    pooled = pool_recovery(counted["found"].astype(float), counted["out_of"].astype(float))
+    return _share(pd.Series({"rate": pooled.share, "low": pooled.low, "high": pooled.high})) if pooled else ""
+
+
+def _share(row: pd.Series) -> str:
+    return f"{percent(row['rate'])} ({_percents(row)})"
 
 
 def _controls_of(controls: pd.DataFrame) -> str:
@@ -114,7 +136,7 @@ def _control_row(row: pd.Series) -> dict[str, str]:
     known = not is_missing(row["rate"])
     both = f"{number(row['found'])} of {number(row['out_of'])} {'cells' if share else 'mL'}"
     found = both if share else f"{number(row['found'])} in {number(row['out_of'])} mL"
-    rate = f"{percent(row['rate'])} ({_percents(row)})" if share else f"{number(row['rate'])} per mL ({_limits(row)})"
+    rate = _share(row) if share else f"{number(row['rate'])} per mL ({_limits(row)})"
     others = percent(row["others_rate"]) if share else f"{number(row['others_rate'])} per mL"
     return {
         "sample": str(row["sample_id"]),

@@ -48,14 +48,14 @@ def draw_stains(figures: pd.DataFrame, odd: pd.DataFrame, channels: Sequence[str
         for column, (name, words) in enumerate(COLUMNS.items()):
             for row, channel in enumerate(channels):
                 axes: Axes = grid[row, column]
-                _shade_batches(axes, places, batches, label=row == 0)
+                shade_batches(axes, places, batches, label=row == 0)
                 chosen = (figures["channel"] == channel) & (figures["figure"] == name)
                 which = (odd["channel"] == channel) & (odd["figure"] == name)
                 _draw_slides(axes, figures[chosen], set(odd.loc[which, "slide_id"]), places)
                 axes.set_ylabel(f"{marker(channel)} {words}" if name == "strength" else words, fontsize=7.5)
                 axes.set_xlim(-0.8, len(places) - 0.2)
                 axes.set_xticks([])
-                _plain(axes)
+                plain_axes(axes)
     return figure
 
 
@@ -91,7 +91,16 @@ def draw_controls(controls: pd.DataFrame) -> Figure:
     return figure
 
 
-def _shade_batches(axes: Axes, places: pd.Series, batches: pd.Series, label: bool) -> None:
+def shade_batches(axes: Axes, places: pd.Series, batches: pd.Series, label: bool) -> None:
+    """Shade every other batch, and name them above where there is room.
+
+    Parameters
+    ----------
+    axes : Axes
+    places, batches : Series
+        Place and batch of every slide, by `slide_id`.
+    label : bool
+    """
     names = list(dict.fromkeys(batches))
     for number, name in enumerate(names):
         own = places[batches == name]
@@ -142,7 +151,7 @@ def _draw_kind(axes: Axes, rows: pd.DataFrame, as_share: bool) -> None:
     labels = rows["batch"].where(rows["batch"] != "", rows["sample_date"])
     axes.set_xticks(place[::step], list(labels[::step]))
     _write_names(axes, place[failed], rate[failed], list(rows.loc[failed, "sample_id"]))
-    _plain(axes)
+    plain_axes(axes)
 
 
 def _write_names(axes: Axes, place: np.ndarray, level: np.ndarray, names: Sequence[str]) -> None:
@@ -153,6 +162,7 @@ def _write_names(axes: Axes, place: np.ndarray, level: np.ndarray, names: Sequen
         axes.annotate(name, (x, y), (shift, 0), textcoords="offset points", ha=side, va="center", color=ODD)
 
 
-def _plain(axes: Axes) -> None:
+def plain_axes(axes: Axes) -> None:
+    """Take off what isn't needed of a drawing's frame."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(width=0.6, length=2.5, colors=INK)

@@ -119,8 +119,14 @@ def remedy_for(reasons: str) -> str:
 
 
 def notices(run: Run, batches: BatchPage) -> list[Notice]:
-    """Rank what deserves a look: failed controls, then batches and slides whose stains are off, then remarks."""
-    return [*_controls(batches), *_shifts(batches), *_stains(batches), *_remarks(run, batches)]
+    """Rank what deserves a look: failed controls, batches off, positives no blank tells apart, slides off, remarks."""
+    return [
+        *_controls(batches),
+        *_shifts(batches),
+        *_like_blanks(run),
+        *_stains(batches),
+        *_remarks(run, batches),
+    ]
 
 
 def _controls(batches: BatchPage) -> list[Notice]:
@@ -141,6 +147,17 @@ def _shifts(batches: BatchPage) -> list[Notice]:
     remedy = "compare reagents, exposure and lamp with those of the other batches"
     by_batch = batches.shifts.groupby("batch_name", sort=False)["text"].agg("; ".join)
     return [Notice("bad", str(name), str(text), remedy) for name, text in by_batch.items()]
+
+
+def _like_blanks(run: Run) -> list[Notice]:
+    """Name the samples that the cut-off calls positive, though a blank may give as many CTCs."""
+    positive = run.timeline[run.timeline["status"] == "positive"]
+    alike = positive[positive["ctc"].astype(float) <= positive["limit_of_blank"].astype(float)]
+    if alike.empty:
+        return []
+    what = f"CTC-positive by the cut-off, but not above the limit of blank: {plural(len(alike), 'sample')}"
+    remedy = "have a reader look at each CTC; more blanks and donors may lower the limit"
+    return [Notice("attention", _names(list(alike["sample_id"].astype(str))), what, remedy)]
 
 
 def _stains(batches: BatchPage) -> list[Notice]:

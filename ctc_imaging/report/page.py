@@ -10,12 +10,15 @@ from markupsafe import Markup
 
 from ctc_imaging.files import write_text
 from ctc_imaging.report.batches import batch_page
+from ctc_imaging.report.drift import drift_page
 from ctc_imaging.report.gallery import make_gallery
 from ctc_imaging.report.morning import faults, notices
 from ctc_imaging.report.patients import patient_cards
+from ctc_imaging.report.results import basis, result_rows
 from ctc_imaging.report.sections import headline, sample_rows, shown_phenotypes, slide_rows, summary
 from ctc_imaging.report.source import Run, read_run
 from ctc_imaging.report.survival import survival_page
+from ctc_imaging.report.thresholds import threshold_page
 from ctc_imaging.report.words import interval, label, marker, number, plural
 
 HERE = Path(__file__).parent
@@ -69,6 +72,8 @@ def context(run: Run) -> dict[str, Any]:
         "faults": faults(run),
         "notices": notices(run, batches),
         "batches": batches,
+        "drift": drift_page(run),
+        "thresholds": threshold_page(run),
         "facts": run_facts(run),
         "simulated": run.simulated,
         "panel": run.panel,
@@ -76,6 +81,8 @@ def context(run: Run) -> dict[str, Any]:
         "clinical": run.clinical is not None,
         "shown_phenotypes": shown_phenotypes(run),
         "summary": summary(run),
+        "results": result_rows(run),
+        "basis": basis(run),
         "samples": sample_rows(run.patients),
         "controls": sample_rows(controls),
         "slides": slide_rows(run),

@@ -187,6 +187,10 @@ def summary(run: Run) -> list[tuple[str, str]]:
         none = int((counted["ctc"].astype(float) == 0).sum())
         facts.append(("CTC per mL", f"median {number(values.median())}, highest {number(values.max())}"))
         facts.append(("Samples without any CTC", f"{none} ({percent(none / len(counted))})"))
+    blank = counted["limit_of_blank"].astype(float)
+    if (known := blank.notna()).any():
+        above = int((counted["ctc"].astype(float) > blank)[known].sum())
+        facts.append(("Above the limit of blank", f"{above} of {int(known.sum())}"))
     return facts
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from ctc_imaging.assay import RATE_COLUMNS, RATES_CSV
 from ctc_imaging.batch_quality import STAIN_COLUMNS, STAINS_CSV, batch_table
 from ctc_imaging.clinical import load_clinical
 from ctc_imaging.cohort import SlideEntry, load_cohort
@@ -22,6 +23,7 @@ TEXT = dict.fromkeys(
         *("slide_id", "state", "reason", "rescan_of", "sample_id", "patient_id", "sample_date", "sample_kind"),
         *("quality_reasons", "readers", "signed_by", "visit_status", "status", "change", "pattern"),
         *("site", "batch", "panel", "channel", "role"),
+        *("batch_name", "batch_verdict", "false_from", "recovery_from"),
     ),
     str,
 )
@@ -38,6 +40,7 @@ class Run:
     timeline: pd.DataFrame
     clinical: pd.DataFrame | None
     stains: pd.DataFrame
+    rates: pd.DataFrame
     cohort: tuple[SlideEntry, ...]
 
     @property
@@ -92,6 +95,7 @@ def read_run(folder: Path) -> Run:
         timeline=read_table(run.timeline_csv, TIMELINE_COLUMNS),
         clinical=read_clinical(run.table("clinical")),
         stains=read_stains(run.path / STAINS_CSV),
+        rates=read_table(run.path / RATES_CSV, RATE_COLUMNS),
         cohort=load_cohort(run.table("cohort")) if run.table("cohort").is_file() else (),
     )
 

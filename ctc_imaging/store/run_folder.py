@@ -254,6 +254,8 @@ class RunFolder:
             self.counts_csv,
             self.timeline_csv,
             self.path / "stains.csv",
+            self.path / "drift.csv",
+            self.path / "error_rates.csv",
             self.path / "report.html",
         ):
             path.unlink(missing_ok=True)

@@ -21,7 +21,9 @@ def register(app: options.App) -> None:
     review.command(WINDOW, epilog="Example: ctc-imaging review run --reader 'A. Reader' --blinded")(open_window)
 
 
-def open_window(run: options.Run, reader: options.Reader, blinded: options.Blinded = False) -> None:
+def open_window(
+    run: options.Run, reader: options.Reader, blinded: options.Blinded = False, order: options.Order = "doubt"
+) -> None:
     """Open the review queue; "open" can be left out.
 
     Every call is written to the run's ledger at once, so closing the window loses nothing.
@@ -29,7 +31,7 @@ def open_window(run: options.Run, reader: options.Reader, blinded: options.Blind
     from ctc_imaging.store.run_folder import RunFolder
     from napari_ctc.queue import ReviewQueue
 
-    queue = ReviewQueue(RunFolder(run), reader, blinded)
+    queue = ReviewQueue(RunFolder(run), reader, blinded, order)
     _check_display()
     import napari
 

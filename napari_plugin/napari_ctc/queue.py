@@ -7,13 +7,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ctc_imaging.classification.classes import CANDIDATES, CLASSES
-from ctc_imaging.errors import RunError
+from ctc_imaging.classification.next_cells import is_feature, learning_order, log_odds
+from ctc_imaging.errors import ConfigError, RunError
 from ctc_imaging.store.ledger import Review
 from ctc_imaging.store.run_folder import RunFolder
 from napari_ctc.record import Call, CellKey, Record, key_of
@@ -21,7 +23,11 @@ from napari_ctc.record import Call, CellKey, Record, key_of
 _COLUMNS = ["cell_id", "y_um", "x_um", "call", "phenotype", "p_ctc", "p_leukocyte", "p_artefact"]
 # The pace is taken over this many calls, so that it follows the reader.
 _PACE_CALLS = 20
-_SMALLEST_P = 1e-6
+DOUBT, LEARNING = "doubt", "learning"
+"""Orders of reading: for the count, and for labels to train with."""
+# Cells of the order for learning that are read before the next slide's turn comes again: whoever stops after a round
+# has read those that teach most, and turns to each slide once.
+_ROUND = 100
 
 
 class Cell(NamedTuple):
@@ -69,26 +75,33 @@ class ReviewQueue:
     Candidates come before all other cells. Within each of the two the order goes slide by slide, as
     changing the slide costs a reader more than a cell out of order; and on a slide from the cell the
     model doubts most. A blinded reader gets slides and cells in an order of chance, the same each time.
+    In the order for learning candidates, and then the rest, come in rounds of a hundred, those first that a model
+    would learn most from (see `learning_order`).
 
     Parameters
     ----------
     run : RunFolder
     reader : str
     blinded : bool
+    order : {"doubt", "learning"}
 
     Raises
     ------
+    ConfigError
+        If there is no such order.
     RunError
         If the folder is no run, there is no cell to read, or the reader has no name.
     """
 
-    def __init__(self, run: RunFolder, reader: str, blinded: bool = False) -> None:
+    def __init__(self, run: RunFolder, reader: str, blinded: bool = False, order: str = DOUBT) -> None:
+        if order not in (DOUBT, LEARNING):
+            raise ConfigError("--order", f"no order is called {order!r}", f"use {DOUBT} or {LEARNING}")
         self.run = run
         self.blinded = blinded
         self.record = Record(run, reader)
         slides = self.record.slides
         seed = _seed(run.read()["hash"], self.record.reader) if blinded else None
-        table = order_cells(_read_cells(run, slides), slides, seed)
+        table = order_cells(_read_cells(run, slides, order), slides, seed, order)
         if table.empty:
             raise RunError(run.path, "there is no cell to review", "finish the run, and look at its report")
         self._cells = [Cell(*row) for row in table[list(Cell._fields)].itertuples(index=False, name=None)]
@@ -182,38 +195,44 @@ class ReviewQueue:
         return 60 * (len(self._moments) - 1) / max(self._moments[-1] - self._moments[0], 1e-3)
 
 
-def order_cells(cells: pd.DataFrame, slides: Sequence[str], seed: int | None = None) -> pd.DataFrame:
+def order_cells(
+    cells: pd.DataFrame, slides: Sequence[str], seed: int | None = None, order: str = DOUBT
+) -> pd.DataFrame:
     """Put cells in the order of reading.
 
     Parameters
     ----------
     cells : DataFrame
-        With `slide_id`, `cell_id`, `call` and `p_ctc`.
+        With `slide_id`, `cell_id`, `call` and `p_ctc`; for learning with all probabilities and features.
     slides : sequence of str
         The slides in their order.
     seed : int, optional
-        With it the order of slides, and of cells within each, is one of chance; candidates still come first.
+        With it the order of slides, and of cells within each, is one of chance; candidates still come first, and
+        rounds stay what they are.
+    order : {"doubt", "learning"}
 
     Returns
     -------
     DataFrame
     """
     slides = list(slides)
-    if seed is None:
-        rank = doubt(cells)
-    else:
+    rest = ~cells["call"].isin(CANDIDATES).to_numpy()
+    rank = doubt(cells) if order == DOUBT else _learning_rank(cells, rest)
+    turn = rank // _ROUND if order == LEARNING else np.zeros(len(cells))
+    if seed is not None:
         random = np.random.default_rng(seed)
         random.shuffle(slides)
         rank = random.random(len(cells))
-    keys = pd.DataFrame(
-        {
-            "rest": ~cells["call"].isin(CANDIDATES),
-            "slide": cells["slide_id"].map({slide_id: place for place, slide_id in enumerate(slides)}),
-            "rank": rank,
-            "cell_id": cells["cell_id"],
-        }
-    )
+    place = cells["slide_id"].map({slide_id: place for place, slide_id in enumerate(slides)})
+    keys = pd.DataFrame({"rest": rest, "turn": turn, "slide": place, "rank": rank, "cell_id": cells["cell_id"]})
     return cells.loc[keys.sort_values(list(keys.columns), kind="stable").index].reset_index(drop=True)
+
+
+def _learning_rank(cells: pd.DataFrame, rest: np.ndarray) -> np.ndarray:
+    """Place of each cell among the candidates, or among the rest, when ordered for learning."""
+    rank = np.empty(len(cells), np.int64)
+    rank[learning_order(cells, first=~rest)] = np.arange(len(cells))
+    return rank - np.where(rest, np.count_nonzero(~rest), 0)
 
 
 def doubt(cells: pd.DataFrame) -> np.ndarray:
@@ -228,21 +247,22 @@ def doubt(cells: pd.DataFrame) -> np.ndarray:
     """
     called = cells.loc[cells["call"] == "ctc", "p_ctc"]
     boundary = float(called.min()) if len(called) else 0.5
-    return np.abs(_log_odds(cells["p_ctc"].to_numpy(np.float64)) - _log_odds(np.float64(boundary)))
+    return np.abs(log_odds(cells["p_ctc"].to_numpy(np.float64)) - log_odds(np.float64(boundary)))
 
 
-def _log_odds(p: np.ndarray | np.float64) -> np.ndarray | np.float64:
-    clipped = np.clip(p, _SMALLEST_P, 1 - _SMALLEST_P)
-    return np.log(clipped / (1 - clipped))
-
-
-def _read_cells(run: RunFolder, slides: Sequence[str]) -> pd.DataFrame:
+def _read_cells(run: RunFolder, slides: Sequence[str], order: str) -> pd.DataFrame:
     tables = [
-        pd.read_parquet(run.slide(slide_id) / "cells.parquet", columns=_COLUMNS).assign(slide_id=slide_id)
-        for slide_id in slides
+        _read_table(run.slide(slide_id) / "cells.parquet", order).assign(slide_id=slide_id) for slide_id in slides
     ]
     tables = [table for table in tables if len(table)] or [pd.DataFrame(columns=[*_COLUMNS, "slide_id"])]
     return pd.concat(tables, ignore_index=True)
+
+
+def _read_table(path: Path, order: str) -> pd.DataFrame:
+    if order == DOUBT:
+        return pd.read_parquet(path, columns=_COLUMNS)
+    table = pd.read_parquet(path)
+    return table[[*_COLUMNS, *(name for name in table if is_feature(str(name)))]]
 
 
 def _seed(run_hash: str, reader: str) -> int:

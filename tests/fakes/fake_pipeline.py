@@ -37,6 +37,8 @@ def cells_of(text: str) -> pd.DataFrame:
             "y_px": y_px,
             "x_px": x_px,
             "diameter_um": 10.0,
+            "nucleus_area_um2": 40.0,
+            **dict.fromkeys(("dapi_snr", "ck_snr", "vim_snr", "cd45_snr"), 5.0),
             "call": call,
             "p_ctc": random.random(count),
             "phenotype": np.where(call == "ctc", "hybrid", "").astype(object),

@@ -9,6 +9,7 @@ from pathlib import PurePath
 import pandas as pd
 
 from ctc_imaging.report.batches import BatchPage
+from ctc_imaging.report.drift import DriftPage
 from ctc_imaging.report.sections import slide_verdicts
 from ctc_imaging.report.source import Run
 from ctc_imaging.report.words import is_missing, marker, number, plural
@@ -118,11 +119,12 @@ def remedy_for(reasons: str) -> str:
     return "; ".join(list(found)[:2]) or _LOOK
 
 
-def notices(run: Run, batches: BatchPage) -> list[Notice]:
+def notices(run: Run, batches: BatchPage, drift: DriftPage) -> list[Notice]:
     """Rank what deserves a look: failed controls, batches off, positives no blank tells apart, slides off, remarks."""
     return [
         *_controls(batches),
         *_shifts(batches),
+        *_drift(drift),
         *_like_blanks(run),
         *_stains(batches),
         *_remarks(run, batches),
@@ -147,6 +149,13 @@ def _shifts(batches: BatchPage) -> list[Notice]:
     remedy = "compare reagents, exposure and lamp with those of the other batches"
     by_batch = batches.shifts.groupby("batch_name", sort=False)["text"].agg("; ".join)
     return [Notice("bad", str(name), str(text), remedy) for name, text in by_batch.items()]
+
+
+def _drift(drift: DriftPage) -> list[Notice]:
+    if not drift.rows:
+        return []
+    remedy = "see Drift; go by the batch's controls, and review more of its cells"
+    return [Notice("attention", _names([str(row["batch"]) for row in drift.rows]), drift.sentence, remedy)]
 
 
 def _like_blanks(run: Run) -> list[Notice]:

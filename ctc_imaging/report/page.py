@@ -65,14 +65,14 @@ def render(run: Run) -> str:
 def context(run: Run) -> dict[str, Any]:
     """Gather what the template shows."""
     controls = run.counts[run.counts["sample_kind"] != "patient"]
-    batches = batch_page(run)
+    batches, drift = batch_page(run), drift_page(run)
     return {
         "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),
         "headline": headline(run, batches.controls),
         "faults": faults(run),
-        "notices": notices(run, batches),
+        "notices": notices(run, batches, drift),
         "batches": batches,
-        "drift": drift_page(run),
+        "drift": drift,
         "thresholds": threshold_page(run),
         "facts": run_facts(run),
         "simulated": run.simulated,

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lifelines import CoxPHFitter
-from lifelines.exceptions import ConvergenceWarning
 
 from ctc_imaging.counting import COUNT_COLUMNS
 from ctc_imaging.errors import StatisticsError
@@ -18,7 +17,6 @@ from ctc_imaging.panel import CutOff
 from ctc_imaging.recurrence import analyse
 from ctc_imaging.recurrence.covariates import CTC_TERM, baseline_covariates, log2_ctc, usable_terms
 from ctc_imaging.recurrence.cox import fit_time_varying, start_stop, time_varying_cox
-from ctc_imaging.recurrence.fitting import fit_quietly
 from ctc_imaging.recurrence.landmark import CHANGE_TERM, absolute_risk, landmark_risk
 from ctc_imaging.recurrence.survival import (
     kaplan_meier,
@@ -225,10 +223,9 @@ def test_time_varying_cox_reaches_the_published_figures_on_pbc(shared_data):
             "log(protime)": np.log(table["protime"]),
         }
     )
-    fitted, notes = fit_time_varying(rows, ["log(bili)", "log(protime)"])
+    fitted = fit_time_varying(rows, ["log(bili)", "log(protime)"]).table()
     assert np.log(fitted["hazard_ratio"]).tolist() == pytest.approx([1.241214, 3.983400], abs=1e-5)
     assert fitted["term"].tolist() == ["log(bili)", "log(protime)"]
-    assert notes == []
 
 
 def test_time_varying_cox_recovers_the_effects(simulated):
@@ -424,22 +421,3 @@ def test_terms_that_cannot_be_used_are_named_with_their_reason():
     assert notes[4] == "1 patient(s) with an unknown covariate are left out."
     with pytest.raises(StatisticsError, match="a model: constant can't be used: it is the same in all patients"):
         usable_terms(candidates, event, "constant", "a model")
-
-
-class _Fitted:
-    def __init__(self, standard_error=0.1, category=None):
-        if category is not None:
-            warnings.warn("first line\nsecond line", category, stacklevel=1)
-        self.standard_errors_ = pd.Series([standard_error])
-
-
-def test_warnings_of_a_fit_become_notes_and_runaways_errors():
-    assert fit_quietly(_Fitted, "a model") == []
-    assert fit_quietly(lambda: _Fitted(category=UserWarning), "a model") == ["first line"]
-    with pytest.raises(StatisticsError, match="a model: the fit doesn't converge"):
-        fit_quietly(lambda: _Fitted(category=ConvergenceWarning), "a model")
-    for standard_error in (50.0, np.nan):
-        with pytest.raises(StatisticsError, match="can't be estimated"):
-            fit_quietly(lambda error=standard_error: _Fitted(error), "a model")
-    with pytest.raises(StatisticsError, match="the fit failed"):
-        fit_quietly(lambda: np.linalg.inv(np.zeros((2, 2))), "a model")

@@ -6,21 +6,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from lifelines import CoxTimeVaryingFitter
 
 from ctc_imaging.recurrence.covariates import CTC_TERM, baseline_covariates, log2_ctc, usable_terms
-from ctc_imaging.recurrence.fitting import STEP_SIZE, fit_quietly, hazard_ratios
+from ctc_imaging.recurrence.fitting import fit_cox
+from ctc_imaging.recurrence.proportional import disproportion_notes
 from ctc_imaging.recurrence.survival import recurrence_free_times
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from ctc_imaging.recurrence.fitting import CoxFit
 
 MODEL = "time-varying Cox model"
 
 
 @dataclass(frozen=True)
 class TimeVaryingCox:
-    """Hazard ratios with 95 % limits, and the size of the data they come from."""
+    """Hazard ratios with 95 % limits (robust, by patient), and the size of the data they come from."""
 
     table: pd.DataFrame
     n_patients: int
@@ -43,21 +45,21 @@ def time_varying_cox(timeline: pd.DataFrame, clinical: pd.DataFrame) -> tuple[Ti
     model : TimeVaryingCox
         On the CTC count, and on covariates of the clinical table as far as the events carry them.
     notes : list of str
-        What was left out.
+        What was left out, and whose ratio changes over time.
 
     Raises
     ------
     StatisticsError
-        If there are too few events, or the fit doesn't converge.
+        If there are too few events, or a ratio can't be estimated.
     """
     rows = start_stop(timeline, clinical)
     by_patient = rows.groupby("patient_id")
     candidates = by_patient[[CTC_TERM]].mean().join(baseline_covariates(clinical))
     patients, notes = usable_terms(candidates, by_patient["event"].any(), CTC_TERM, MODEL)
     rows = rows.merge(patients.drop(columns=CTC_TERM), left_on="patient_id", right_index=True)
-    table, warned = fit_time_varying(rows, patients.columns)
-    model = TimeVaryingCox(table, len(patients), int(rows["event"].sum()), len(rows))
-    return model, [*notes, *warned]
+    fit = fit_time_varying(rows, patients.columns)
+    model = TimeVaryingCox(fit.table(), len(patients), fit.events, len(rows))
+    return model, [*notes, *disproportion_notes(fit)]
 
 
 def start_stop(timeline: pd.DataFrame, clinical: pd.DataFrame) -> pd.DataFrame:
@@ -96,7 +98,7 @@ def start_stop(timeline: pd.DataFrame, clinical: pd.DataFrame) -> pd.DataFrame:
     return rows[["patient_id", "start", "stop", "event", CTC_TERM]].reset_index(drop=True)
 
 
-def fit_time_varying(rows: pd.DataFrame, terms: Iterable[str]) -> tuple[pd.DataFrame, list[str]]:
+def fit_time_varying(rows: pd.DataFrame, terms: Iterable[str]) -> CoxFit:
     """Fit a Cox model to start-stop data (Andersen and Gill, Ann Stat 1982;10:1100-20; Efron's ties).
 
     Parameters
@@ -108,18 +110,13 @@ def fit_time_varying(rows: pd.DataFrame, terms: Iterable[str]) -> tuple[pd.DataF
 
     Returns
     -------
-    table : DataFrame
-        `term`, `hazard_ratio`, `low`, `high` (95 %), `p`.
-    notes : list of str
-        What the fit warned of.
+    CoxFit
+        Standard errors are robust, by patient.
 
     Raises
     ------
     StatisticsError
-        If the fit doesn't converge.
+        If a ratio can't be estimated.
     """
-    data = rows[["patient_id", "start", "stop", "event", *terms]]
-    columns = {"id_col": "patient_id", "event_col": "event", "start_col": "start", "stop_col": "stop"}
-    fitter = CoxTimeVaryingFitter()
-    notes = fit_quietly(lambda: fitter.fit(data, **columns, fit_options={"step_size": STEP_SIZE}), MODEL)
-    return hazard_ratios(fitter), notes
+    columns = {"start": "start", "stop": "stop", "event": "event", "id": "patient_id", "cluster": "patient_id"}
+    return fit_cox(rows, list(terms), **columns, model=MODEL)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from lifelines import CoxPHFitter
 
 from ctc_imaging.errors import StatisticsError
 from ctc_imaging.recurrence.covariates import CTC_TERM, baseline_covariates, log2_ctc, usable_terms
-from ctc_imaging.recurrence.fitting import STEP_SIZE, fit_quietly, hazard_ratios
+from ctc_imaging.recurrence.fitting import Z_95, fit_cox
+from ctc_imaging.recurrence.proportional import disproportion_notes
 from ctc_imaging.recurrence.survival import at_risk_at, recurrence_free_times
 from ctc_imaging.timeline import before_and_after
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 MODEL = "landmark risk"
 CHANGE_TERM = f"change of {CTC_TERM} since before surgery"
-_Z_95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,12 @@ def landmark_risk(
     -------
     risk : LandmarkRisk
     notes : list of str
-        What was left out.
+        What was left out, and whose ratio changes over time.
 
     Raises
     ------
     StatisticsError
-        If there are too few events, nobody is followed to the horizon, or the fit doesn't converge.
+        If there are too few events, nobody is followed to the horizon, or a ratio can't be estimated.
     """
     times, _ = at_risk_at(recurrence_free_times(clinical), landmark_day)
     candidates = _known_at_landmark(timeline, clinical, landmark_day)
@@ -75,13 +74,11 @@ def landmark_risk(
     )
     patients, notes = usable_terms(candidates.loc[times.index], times["event"], CTC_TERM, MODEL)
     times = times.loc[patients.index]
-    fitter = CoxPHFitter()
-    data = patients.join(times)
-    notes += fit_quietly(lambda: fitter.fit(data, "days", "event", fit_options={"step_size": STEP_SIZE}), MODEL)
-    estimate = fitter.params_.to_numpy(), fitter.variance_matrix_.to_numpy()
-    table = absolute_risk(patients.to_numpy(), times["days"].to_numpy(), times["event"].to_numpy(), *estimate)
+    fit = fit_cox(patients.join(times), list(patients.columns), stop="days", event="event", model=MODEL)
+    followed = times["days"].to_numpy(), times["event"].to_numpy()
+    table = absolute_risk(patients.to_numpy(), *followed, fit.coefficients, fit.covariance)
     table.insert(0, "patient_id", patients.index)
-    return LandmarkRisk(table, hazard_ratios(fitter), len(times), int(times["event"].sum())), notes
+    return LandmarkRisk(table, fit.table(), len(times), fit.events), [*notes, *disproportion_notes(fit)]
 
 
 def absolute_risk(
@@ -119,7 +116,7 @@ def absolute_risk(
     hazard = (deaths / total).sum()
     drift = centred * hazard - (deaths / total) @ mean_terms
     variance = (deaths / total**2).sum() + np.einsum("ij,jk,ik->i", drift, covariance, drift)
-    half_width = _Z_95 * np.sqrt(variance) / hazard
+    half_width = Z_95 * np.sqrt(variance) / hazard
     cumulative = {"risk": weight * hazard}
     cumulative |= {"low": cumulative["risk"] * np.exp(-half_width), "high": cumulative["risk"] * np.exp(half_width)}
     return pd.DataFrame({name: -np.expm1(-value) for name, value in cumulative.items()})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -59,10 +58,9 @@ def survival_page(run: Run) -> SurvivalPage:
     """
     settings = run.folder.settings()
     landmark, horizon = float(settings.landmark_day), float(settings.horizon_days)
-    folder = run.folder.survival
-    separate = (folder / "counts.csv").is_file() and (folder / "clinical.csv").is_file()
+    separate = _is_separate(run)
     try:
-        timeline, clinical = _separate_tables(run, folder, landmark) if separate else (run.timeline, run.clinical)
+        timeline, clinical = survival_tables(run)
         if clinical is None or timeline.empty:
             return SurvivalPage(0, separate, landmark, horizon, reason=_no_data(clinical))
         from ctc_imaging.recurrence import analyse
@@ -79,13 +77,38 @@ def _no_data(clinical: pd.DataFrame | None) -> str:
     return "There are no samples of patients, so there is no course to compare"
 
 
-def _separate_tables(run: Run, folder: Path, landmark_day: float) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+def survival_tables(run: Run) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Return the timeline and the clinical table that recurrence is told from.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    timeline : DataFrame
+        As of `timeline.build_timeline`: of RUN/survival/ where there is one, else the run's own.
+    clinical : DataFrame or None
+        None where the run was given none.
+
+    Raises
+    ------
+    CtcImagingError
+        If a table is damaged.
+    """
+    if not _is_separate(run):
+        return run.timeline, run.clinical
     from ctc_imaging.timeline import build_timeline
 
+    folder = run.folder.survival
     clinical = read_clinical(folder / "clinical.csv")
     cutoff = CutOff(**run.cutoff) if run.cutoff else None
     counts = read_table(folder / "counts.csv", COUNT_COLUMNS)
-    return build_timeline(counts, clinical, None, cutoff, landmark_day), clinical
+    return build_timeline(counts, clinical, None, cutoff, float(run.folder.settings().landmark_day)), clinical
+
+
+def _is_separate(run: Run) -> bool:
+    return all((run.folder.survival / name).is_file() for name in ("counts.csv", "clinical.csv"))
 
 
 def _page(analysis: Analysis, patients: int, separate: bool, landmark: float, horizon: float) -> SurvivalPage:

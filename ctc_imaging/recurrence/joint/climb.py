@@ -1,0 +1,166 @@
+"""Climbing a log-likelihood to its top: damped steps by the scores' own spread, then Newton's, within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Log-likelihood by subject and scores (n, p), of parameters.
+Evaluate = Callable[["NDArray[np.float64]"], "tuple[NDArray[np.float64], NDArray[np.float64]]"]
+
+_ROUGH_STEPS, _NEWTON_STEPS = 60, 25
+# What a further step would gain, in units of log-likelihood: rough steps end at the first, Newton's at the second.
+_NEAR, _THERE = 0.3, 1e-9
+_LARGEST_DAMPING = 1e8
+_STEP_OF_ERROR = 1e-3
+
+
+@dataclass(frozen=True)
+class Top:
+    """Where the climb ended.
+
+    `information` is minus the Hessian of the log-likelihood; `at_bound` marks parameters that lie on a bound and
+    push against it; `fault` is empty where the climb converged.
+    """
+
+    theta: NDArray[np.float64]
+    log_likelihood: float
+    scores: NDArray[np.float64]
+    information: NDArray[np.float64]
+    at_bound: NDArray[np.bool_]
+    fault: str
+
+
+def climb(
+    rough: Evaluate, exact: Evaluate, start: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> Top:
+    """Maximise a sum of log-likelihoods.
+
+    Parameters
+    ----------
+    rough, exact : callable
+        The log-likelihood by fewer and by enough quadrature points.
+    start, low, high : ndarray of float64, shape (p,)
+        Where to start, and the bounds.
+
+    Returns
+    -------
+    Top
+    """
+    theta = _climb_roughly(rough, np.clip(start, low, high), low, high)
+    return _climb_newton(exact, theta, low, high)
+
+
+def _climb_roughly(
+    evaluate: Evaluate, theta: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Take Levenberg-Marquardt steps with the outer product of scores for the information (Berndt 1974)."""
+    log, scores = evaluate(theta)
+    value, damping = log.sum(), 1e-2
+    for _ in range(_ROUGH_STEPS):
+        gradient, outer = scores.sum(axis=0), scores.T @ scores
+        free = ~_pushing(theta, gradient, low, high)
+        scale = np.diag(outer) + 1e-8 * max(np.diag(outer).max(), 1e-300)
+        while damping < _LARGEST_DAMPING:
+            step = _solve(outer + damping * np.diag(scale), gradient, free)
+            trial = np.clip(theta + step, low, high)
+            trial_log, trial_scores = evaluate(trial)
+            if trial_log.sum() > value:
+                break
+            damping *= 8
+        else:
+            return theta
+        gain, value = trial_log.sum() - value, trial_log.sum()
+        theta, scores, damping = trial, trial_scores, max(damping / 6, 1e-6)
+        if gain < _NEAR:
+            return theta
+    return theta
+
+
+def _climb_newton(
+    evaluate: Evaluate, theta: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> Top:
+    log, scores = evaluate(theta)
+    value, gradient = float(log.sum()), scores.sum(axis=0)
+    information = _information(evaluate, theta, scores)
+    fault = f"it still rises after {_NEWTON_STEPS} Newton steps"
+    left = fresh = np.inf
+    for _ in range(_NEWTON_STEPS):
+        free = ~_pushing(theta, gradient, low, high)
+        step = _solve(_made_positive(information, free), gradient, free)
+        before, left = left, float(step @ gradient)
+        if left < _THERE:
+            fault = ""
+            break
+        trial, trial_log, trial_scores = _halved(evaluate, theta, step, value, low, high)
+        if trial_log is None:
+            # No step rises any further: numbers end here, which is the top if hardly anything was left to gain.
+            fault = "" if left < 1e-5 else "no step raises it any further"
+            break
+        theta, scores, value = trial, trial_scores, float(trial_log.sum())
+        gradient = scores.sum(axis=0)
+        # An old Hessian serves while each step gains a hundred times less than the one before.
+        if left > 1e-2 * before or fresh == np.inf:
+            information, fresh = _information(evaluate, theta, scores), left
+    information = _information(evaluate, theta, scores, central=True)
+    at_bound = _pushing(theta, scores.sum(axis=0), low, high)
+    return Top(theta, value, scores, information, at_bound, fault)
+
+
+def _halved(
+    evaluate: Evaluate,
+    theta: NDArray[np.float64],
+    step: NDArray[np.float64],
+    value: float,
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64]]:
+    for halving in range(12):
+        trial = np.clip(theta + step * 0.5**halving, low, high)
+        log, scores = evaluate(trial)
+        if log.sum() > value:
+            return trial, log, scores
+    return theta, None, np.empty((0, len(theta)))
+
+
+def _information(
+    evaluate: Evaluate, theta: NDArray[np.float64], scores: NDArray[np.float64], central: bool = False
+) -> NDArray[np.float64]:
+    """Differentiate the gradient by steps of a thousandth of each parameter's standard error."""
+    steps = _STEP_OF_ERROR / np.sqrt(np.maximum((scores**2).sum(axis=0), 1e-12))
+    steps = np.minimum(steps, 1e-2 * np.maximum(1.0, np.abs(theta)))
+    gradient, rows = scores.sum(axis=0), []
+    for place, step in enumerate(steps):
+        shift = np.zeros_like(theta)
+        shift[place] = step
+        after = evaluate(theta + shift)[1].sum(axis=0)
+        before = evaluate(theta - shift)[1].sum(axis=0) if central else gradient
+        rows.append((before - after) / (step * (2 if central else 1)))
+    return (np.array(rows) + np.array(rows).T) / 2
+
+
+def _made_positive(information: NDArray[np.float64], free: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Turn directions of no or upward curvature round, so that a Newton step climbs (Greenstadt 1967)."""
+    scale = np.sqrt(np.maximum(np.abs(np.diag(information)), 1e-12))
+    inside = np.outer(free, free)
+    values, vectors = np.linalg.eigh(np.where(inside, information / np.outer(scale, scale), np.eye(len(scale))))
+    values = np.maximum(np.abs(values), 1e-7)
+    return np.asarray((vectors * values) @ vectors.T * np.outer(scale, scale))
+
+
+def _pushing(
+    theta: NDArray[np.float64], gradient: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    return np.asarray(((theta <= low) & (gradient < 0)) | ((theta >= high) & (gradient > 0)))
+
+
+def _solve(matrix: NDArray[np.float64], gradient: NDArray[np.float64], free: NDArray[np.bool_]) -> NDArray[np.float64]:
+    step = np.zeros_like(gradient)
+    step[free] = np.linalg.solve(matrix[np.ix_(free, free)], gradient[free])
+    return step

@@ -24,6 +24,9 @@ def register(app: options.App) -> None:
         help="From counts and follow-up to the risk of recurrence.", epilog=f"Example: {_EXAMPLES['fit']}"
     )
     for name, example in _EXAMPLES.items():
-        module = importlib.import_module(f"{__name__}.{name}")
+        try:
+            module = importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError:
+            continue
         group.command(name, epilog=f"Example: {example}")(getattr(module, name))
     app.add_typer(group, name="recurrence")

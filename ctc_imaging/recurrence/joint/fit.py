@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ctc_imaging.recurrence.joint.spec import JointSpec
 
 # Quadrature points a random effect that leave an error below .001 of the log-likelihood on textbook data.
-_POINTS = {1: 15, 2: 9, 3: 5}
+_POINTS = {1: 15, 2: 7, 3: 5}
 _POINTS_OF_MANY = 3
 _ROUGH_POINTS = 3
 # Of the spread that a random effect would have if it made all of the difference between subjects.

@@ -221,12 +221,12 @@ def _peak(
         value = value + total @ density.log[:, 0]
         gradient[:, own] += total @ (density.d_eta * marker.random)
         bent = total @ (np.maximum(-density.d2_eta, 0.0) * marker.outer)
-        curvature[:, own, own] += bent.reshape(rows.count, marker.random.shape[1], -1)
+        curvature[:, own, own] += bent.reshape(rows.count, *[marker.random.shape[1]] * 2)
     fixed, random = _linear(parameters, layout, rows.cumulative)
     rate = np.exp(np.minimum(fixed + (random * effects[rows.cumulative.subject]).sum(axis=1), _STEEPEST))
     value = value - rows.cumulative_sum @ rate
     gradient -= rows.cumulative_sum @ (rate[:, None] * random)
-    outer = (random[:, :, None] * random[:, None, :]).reshape(len(rate), -1)
+    outer = (random[:, :, None] * random[:, None, :]).reshape(len(rate), size * size)
     curvature += (rows.cumulative_sum @ (rate[:, None] * outer)).reshape(rows.count, size, size)
     _, at_event = _linear(parameters, layout, rows.event)
     np.add.at(value, rows.event.subject, (at_event * effects[rows.event.subject]).sum(axis=1))
@@ -394,10 +394,10 @@ def _hazard_scores(
 
 
 def factor_of(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    """Build a lower triangle from its parameters, the diagonal's being logarithms."""
-    factor = np.zeros((size, size))
-    factor[np.tril_indices(size)] = values
-    np.fill_diagonal(factor, np.exp(np.diag(factor)))
+    """Build lower triangles (..., size, size) from their parameters (..., k), the diagonal's being logarithms."""
+    rows, columns = np.tril_indices(size)
+    factor = np.zeros((*values.shape[:-1], size, size))
+    factor[..., rows, columns] = np.where(rows == columns, np.exp(np.where(rows == columns, values, 0.0)), values)
     return factor
 
 

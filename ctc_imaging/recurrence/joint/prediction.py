@@ -165,18 +165,16 @@ def _rows(
     """Rows of subjects free of the event until the landmark, and of their hazards from there to each horizon."""
     known = history.at(landmark) if (history.events[history.event_time] > landmark).all() else _cut(history, landmark)
     people = People(known)
-    people.end = np.full(len(people.end), float(landmark))
-    everybody = np.arange(len(people.end))
-    nobody = np.empty(0, np.intp)
-    rows = Rows(
-        len(people.end),
-        model.design.visits(people),
-        model.design.cumulative(people, everybody, np.zeros(len(everybody)), people.end),
-        model.design.hazard(people, nobody, np.empty(0)),
-    )
-    stretches = np.repeat(everybody, len(horizons))
-    start, stop = np.full(len(stretches), float(landmark)), np.tile(np.asarray(horizons, float), len(everybody))
-    return rows, model.design.cumulative(people, stretches, start, stop), len(horizons)
+    count = len(people.events)
+    # Up to the landmark and on to each horizon in one go: formulas cost more than numbers here.
+    start = np.tile([0.0, *[landmark] * len(horizons)], count)
+    stop = np.tile([landmark, *horizons], count)
+    both = model.design.cumulative(people, np.repeat(np.arange(count), 1 + len(horizons)), start, stop)
+    which, person = both.stretch % (1 + len(horizons)), both.stretch // (1 + len(horizons))
+    before, after = which == 0, which > 0
+    stretch = person[after] * len(horizons) + which[after] - 1
+    rows = Rows(count, model.design.visits(people), both.where(before), both.where(np.zeros_like(before)))
+    return rows, replace(both.where(after), stretch=stretch), len(horizons)
 
 
 def _cut(history: FollowUp, landmark: float) -> FollowUp:
@@ -259,7 +257,7 @@ def _drawn_rates(
 
 def _log_normal(effects: NDArray[np.float64], factors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Log density of each draw's effects (draws, q), by its own Cholesky factor's parameters, up to a constant."""
-    built = np.array([factor_of(values, effects.shape[1]) for values in factors])
+    built = factor_of(factors, effects.shape[1])
     scaled = np.linalg.solve(built, effects[:, :, None])[:, :, 0]
     diagonal = np.diagonal(built, axis1=1, axis2=2)
     return np.asarray(-0.5 * (scaled**2).sum(axis=1) - np.log(diagonal).sum(axis=1))

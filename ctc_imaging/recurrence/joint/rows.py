@@ -28,7 +28,7 @@ class MarkerRows:
     @cached_property
     def outer(self) -> NDArray[np.float64]:
         """Products of the random effects' functions, (n, q * q)."""
-        return (self.random[:, :, None] * self.random[:, None, :]).reshape(len(self.y), -1)
+        return (self.random[:, :, None] * self.random[:, None, :]).reshape(len(self.y), self.random.shape[1] ** 2)
 
     def part(self, low: int, high: int) -> MarkerRows:
         """Return the rows of subjects low to high, numbered from 0."""
@@ -55,6 +55,12 @@ class HazardRows:
         rows = slice(*np.searchsorted(self.subject, [low, high]))
         associated = tuple((marker, terms[rows], random[rows]) for marker, terms, random in self.associated)
         return HazardRows(self.subject[rows] - low, self.fixed[rows], associated, self.log_weight[rows])
+
+    def where(self, chosen: NDArray[np.bool_]) -> HazardRows:
+        """Return some of the rows."""
+        associated = tuple((marker, terms[chosen], random[chosen]) for marker, terms, random in self.associated)
+        stretch = self.stretch[chosen] if len(self.stretch) else self.stretch
+        return HazardRows(self.subject[chosen], self.fixed[chosen], associated, self.log_weight[chosen], stretch)
 
 
 @dataclass(frozen=True)

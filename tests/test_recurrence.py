@@ -235,6 +235,7 @@ def test_time_varying_cox_recovers_the_effects(simulated):
         assert table.loc[term, "low"] < np.exp(truth) < table.loc[term, "high"]
     assert table.loc[CTC_TERM, "p"] < 1e-6
     assert model.n_patients == 400
+    assert model.disproportion == ()
     assert model.n_events == recurrence_free_times(simulated[1])["event"].sum()
 
 
@@ -339,14 +340,19 @@ def test_landmark_risk_knows_nothing_after_the_landmark(simulated):
     )
 
 
-def test_analyse_gives_all_three_from_tables_read_from_csv(simulated, tmp_path):
+def test_analyse_gives_all_four_from_tables_read_from_csv(simulated, tmp_path):
     timeline, clinical = simulated
     timeline.to_csv(tmp_path / "timeline.csv", index=False)
     direct, again = analyse(timeline, clinical), analyse(pd.read_csv(tmp_path / "timeline.csv"), clinical)
     assert direct.survival.logrank_p == again.survival.logrank_p
     pd.testing.assert_frame_equal(direct.cox.table, again.cox.table)
     pd.testing.assert_frame_equal(direct.risk.table, again.risk.table)
-    assert again.notes == ("landmark risk: the model is judged by nobody but the patients it was fitted to.",)
+    pd.testing.assert_frame_equal(again.incidence.table(), direct.incidence.table())
+    assert again.notes == (
+        "cumulative incidence of recurrence: nobody died without recurrence, so time to recurrence and "
+        "recurrence-free survival are the same.",
+        "landmark risk: the model is judged by nobody but the patients it was fitted to.",
+    )
 
 
 def test_too_few_events_become_notes():
@@ -374,8 +380,8 @@ def test_no_data_crash_or_warn(seed, patients, flat):
 
 def test_a_timeline_of_other_patients_becomes_notes(simulated):
     analysis = analyse(simulated[0].assign(patient_id="X"), simulated[1])
-    assert (analysis.survival, analysis.cox, analysis.risk) == (None, None, None)
-    assert len(analysis.notes) == 3
+    assert (analysis.survival, analysis.cox, analysis.risk, analysis.incidence) == (None,) * 4
+    assert len(analysis.notes) == 4
 
 
 def test_covariates_are_read_as_laboratories_write_them():

@@ -65,7 +65,7 @@ def compared_pairs(
         How many rows at risk have a greater, an equal, a smaller score.
     """
     stop, event = np.asarray(stop, dtype=float), np.asarray(event, dtype=bool)
-    distinct, ranks = np.unique(np.asarray(score, dtype=float), return_inverse=True)
+    _, ranks = np.unique(np.asarray(score, dtype=float), return_inverse=True)
     ranks = ranks.astype(np.int64)
     times, own = stop[event], ranks[event]
     # At equal times events come first, so that what outlasts an event is a prefix in descending order.
@@ -114,9 +114,7 @@ def _outlasting(stop: NDArray[np.float64], event: NDArray[np.bool_], times: NDAr
     return later + tied
 
 
-def _above(
-    ranks: NDArray[np.int64], prefix: NDArray[np.intp], own: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _above(ranks: NDArray[np.int64], prefix: NDArray[np.intp], own: NDArray[np.int64]) -> NDArray[np.int64]:
     greater = count_greater(ranks, prefix, own)
     at_least = np.where(own > 0, count_greater(ranks, prefix, np.maximum(own - 1, 0)), prefix)
     return np.stack([greater, at_least, prefix])

@@ -16,18 +16,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ctc_imaging.recurrence.fitting import CoxFit
+    from ctc_imaging.recurrence.follow_up import FollowUp
 
 MODEL = "time-varying Cox model"
 
 
 @dataclass(frozen=True)
 class TimeVaryingCox:
-    """Hazard ratios with 95 % limits (robust, by patient), and the size of the data they come from."""
+    """Hazard ratios with 95 % limits (robust, by patient), and the size of the data they come from.
+
+    `disproportion` says in words which ratios change over time, to be read before them.
+    """
 
     table: pd.DataFrame
     n_patients: int
     n_events: int
     n_rows: int
+    disproportion: tuple[str, ...] = ()
 
 
 def time_varying_cox(timeline: pd.DataFrame, clinical: pd.DataFrame) -> tuple[TimeVaryingCox, list[str]]:
@@ -58,8 +63,9 @@ def time_varying_cox(timeline: pd.DataFrame, clinical: pd.DataFrame) -> tuple[Ti
     patients, notes = usable_terms(candidates, by_patient["event"].any(), CTC_TERM, MODEL)
     rows = rows.merge(patients.drop(columns=CTC_TERM), left_on="patient_id", right_index=True)
     fit = fit_time_varying(rows, patients.columns)
-    model = TimeVaryingCox(fit.table(), len(patients), fit.events, len(rows))
-    return model, [*notes, *disproportion_notes(fit)]
+    warned = disproportion_notes(fit)
+    model = TimeVaryingCox(fit.table(), len(patients), fit.events, len(rows), tuple(warned))
+    return model, [*notes, *warned]
 
 
 def start_stop(timeline: pd.DataFrame, clinical: pd.DataFrame) -> pd.DataFrame:
@@ -98,6 +104,35 @@ def start_stop(timeline: pd.DataFrame, clinical: pd.DataFrame) -> pd.DataFrame:
     return rows[["patient_id", "start", "stop", "event", CTC_TERM]].reset_index(drop=True)
 
 
+def intervals_of(follow_up: FollowUp) -> pd.DataFrame:
+    """Cut the follow-up of any two tables at the measurements, as `start_stop` does for a run.
+
+    Parameters
+    ----------
+    follow_up : FollowUp
+        Of two measurements at one time the later row holds. Missing values are carried forward.
+
+    Returns
+    -------
+    DataFrame
+        One row an interval (`start`, `stop`]: the subject, `start`, `stop`, `event` (at `stop`), the longitudinal
+        table's columns as last known, and the baseline covariates. Ready for ``fit_cox(..., start="start",
+        stop="stop", event="event", id=follow_up.id, cluster=follow_up.id)``.
+    """
+    id, time = follow_up.id, follow_up.time
+    rows = follow_up.long.drop_duplicates([id, time], keep="last").reset_index(drop=True)
+    measured = [str(name) for name in rows if name not in (id, time)]
+    rows[measured] = rows.groupby(id)[measured].ffill()
+    baseline = follow_up.events.set_index(id)
+    ends, happened = (rows[id].map(baseline[name]) for name in (follow_up.event_time, follow_up.event))
+    following = rows.groupby(id)[time].shift(-1)
+    times = {"start": rows[time], "stop": following.fillna(ends), "event": happened.astype(bool) & following.isna()}
+    own = rows.drop(columns=[time, *(name for name in times if name in rows)]).assign(**times)
+    others = baseline.drop(columns=[follow_up.event_time, follow_up.event]).drop(columns=own.columns, errors="ignore")
+    cut = own.join(others, on=id)
+    return cut[cut["start"] < cut["stop"]].reset_index(drop=True)
+
+
 def fit_time_varying(rows: pd.DataFrame, terms: Iterable[str]) -> CoxFit:
     """Fit a Cox model to start-stop data (Andersen and Gill, Ann Stat 1982;10:1100-20; Efron's ties).
 
@@ -118,5 +153,13 @@ def fit_time_varying(rows: pd.DataFrame, terms: Iterable[str]) -> CoxFit:
     StatisticsError
         If a ratio can't be estimated.
     """
-    columns = {"start": "start", "stop": "stop", "event": "event", "id": "patient_id", "cluster": "patient_id"}
-    return fit_cox(rows, list(terms), **columns, model=MODEL)
+    return fit_cox(
+        rows,
+        list(terms),
+        start="start",
+        stop="stop",
+        event="event",
+        id="patient_id",
+        cluster="patient_id",
+        model=MODEL,
+    )

@@ -87,9 +87,7 @@ def check_terms(likelihood: PartialLikelihood, spread: NDArray[np.float64], name
         raise StatisticsError(model, f"{listed} follows exactly from the other covariates", remedy)
 
 
-def _check_overlaps(
-    start: NDArray[np.float64] | None, stop: NDArray[np.float64], ids: pd.Series, model: str
-) -> None:
+def _check_overlaps(start: NDArray[np.float64] | None, stop: NDArray[np.float64], ids: pd.Series, model: str) -> None:
     rows = pd.DataFrame({"id": ids.to_numpy(), "stop": stop, "start": -np.inf if start is None else start})
     rows = rows.sort_values(["id", "start", "stop"], kind="stable")
     before = rows.groupby("id", sort=False).shift()

@@ -45,7 +45,8 @@ class Design:
         """
         if self.spec is None:
             return data[list(self.names)].to_numpy(dtype=np.float64)
-        return _without_intercept(self.spec.get_model_matrix(data)).to_numpy(dtype=np.float64)
+        with np.errstate(all="ignore"):
+            return _without_intercept(self.spec.get_model_matrix(data)).to_numpy(dtype=np.float64)
 
 
 def build_design(data: pd.DataFrame, terms: Terms, model: str) -> Design:
@@ -78,7 +79,9 @@ def build_design(data: pd.DataFrame, terms: Terms, model: str) -> Design:
     from formulaic.errors import FormulaicError
 
     try:
-        full = Formula(terms).get_model_matrix(data, context={}, na_action="ignore")
+        # What a logarithm of 0 gives is named below.
+        with np.errstate(all="ignore"):
+            full = Formula(terms).get_model_matrix(data, context={}, na_action="ignore")
     except (FormulaicError, ValueError, TypeError, KeyError, NameError) as error:
         raise _unreadable(model, terms, error) from error
     matrix = _without_intercept(full)

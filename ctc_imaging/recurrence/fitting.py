@@ -168,32 +168,51 @@ def fit_cox(
     starts = None if start is None else data[start].to_numpy(dtype=np.float64)
     check_intervals(starts, stops, happened, None if id is None else data[id], model)
     codes, levels = _strata(data, strata)
-    centre, spread = design.matrix.mean(axis=0), design.matrix.std(axis=0)
-    spread = np.where(spread > 1e-12 * (1 + np.abs(centre)), spread, 0.0)
-    scaled = (design.matrix - centre) / np.where(spread > 0, spread, 1.0)
     case_weights = None if weights is None else _positive(data[weights], model)
+    clusters = None if cluster is None else pd.factorize(data[cluster])[0]
+    centre, spread = _moments(design.matrix)
+    scaled = (design.matrix - centre) / np.where(spread > 0, spread, 1.0)
     likelihood = PartialLikelihood(scaled, stops, happened, starts, case_weights, codes, ties)
     check_terms(likelihood, spread, design.names, model)
+    return _fitted(likelihood, design, centre, spread, clusters, levels, model)
+
+
+def _fitted(
+    likelihood: PartialLikelihood,
+    design: Design,
+    centre: Floats,
+    spread: Floats,
+    clusters: NDArray[np.intp] | None,
+    strata: tuple[object, ...],
+    model: str,
+) -> CoxFit:
+    """Find the maximum and bring it back to the covariates' own scale."""
     found = likelihood.maximise()
     naive = _covariance(found, design.names, model)
-    clusters = None if cluster is None else pd.factorize(data[cluster])[0]
     covariance = naive if clusters is None else _sandwich(likelihood, found, naive, clusters)
+    area = np.outer(spread, spread)
     return CoxFit(
-        model,
-        found.coefficients / spread,
-        covariance / np.outer(spread, spread),
-        naive / np.outer(spread, spread),
-        found.at_maximum.log_likelihood,
-        found.at_zero.log_likelihood,
-        found.iterations,
-        design,
-        centre,
-        spread,
-        likelihood,
-        found.at_maximum,
-        clusters,
-        levels,
+        model=model,
+        coefficients=found.coefficients / spread,
+        covariance=covariance / area,
+        naive_covariance=naive / area,
+        log_likelihood=found.at_maximum.log_likelihood,
+        log_likelihood_zero=found.at_zero.log_likelihood,
+        iterations=found.iterations,
+        design=design,
+        centre=centre,
+        scale=spread,
+        likelihood=likelihood,
+        maximum=found.at_maximum,
+        clusters=clusters,
+        strata=strata,
     )
+
+
+def _moments(matrix: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of each column; a deviation that is only rounding is 0."""
+    centre, spread = matrix.mean(axis=0), matrix.std(axis=0)
+    return centre, np.where(spread > 1e-12 * (1 + np.abs(centre)), spread, 0.0)
 
 
 def cluster_sums(values: Floats, clusters: NDArray[np.intp]) -> Floats:
@@ -209,18 +228,18 @@ def cluster_sums(values: Floats, clusters: NDArray[np.intp]) -> Floats:
     -------
     ndarray of float64, shape (clusters, k)
     """
-    return np.column_stack([np.bincount(clusters, column) for column in values.T])
+    return np.column_stack([np.bincount(clusters, column) for column in values.T]).astype(np.float64)
 
 
 def _covariance(found: Maximum, names: Sequence[str], model: str) -> Floats:
     """Invert the information, refusing a fit that ran away or didn't end."""
     remedy = "leave a covariate out, or gather more events"
     try:
-        covariance = np.linalg.inv(found.information)
+        covariance = np.linalg.inv(found.information).astype(np.float64)
     except np.linalg.LinAlgError:
         covariance = np.full_like(found.information, np.inf)
     variances = np.diag(covariance)
-    # The eigenvalues of scaled covariates' information are variances the other way up: no root of a negative one.
+    # Written so that a variance that is NaN is too wide as well.
     wide = ~((variances > 0) & (variances < LARGEST_STANDARD_ERROR**2))
     if wide.any():
         listed = ", ".join(name for name, bad in zip(names, wide, strict=True) if bad)
@@ -240,7 +259,7 @@ def _strata(data: pd.DataFrame, columns: Sequence[str]) -> tuple[NDArray[np.intp
     if not columns:
         return None, ()
     groups = data.groupby(list(columns), sort=True, observed=True)
-    return groups.ngroup().to_numpy(dtype=np.intp), tuple(groups.groups)
+    return np.asarray(groups.ngroup(), dtype=np.intp), tuple(groups.groups)
 
 
 def _positive(weights: pd.Series, model: str) -> Floats:

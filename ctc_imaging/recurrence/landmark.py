@@ -24,12 +24,16 @@ CHANGE_TERM = f"change of {CTC_TERM} since before surgery"
 
 @dataclass(frozen=True)
 class LandmarkRisk:
-    """Risk by the horizon of each patient at risk at the landmark (0 to 1, 95 % limits), and the model behind it."""
+    """Risk by the horizon of each patient at risk at the landmark (0 to 1, 95 % limits), and the model behind it.
+
+    `disproportion` says in words which of its ratios change over time.
+    """
 
     table: pd.DataFrame
     coefficients: pd.DataFrame
     n: int
     events: int
+    disproportion: tuple[str, ...] = ()
 
 
 def landmark_risk(
@@ -78,7 +82,8 @@ def landmark_risk(
     followed = times["days"].to_numpy(), times["event"].to_numpy()
     table = absolute_risk(patients.to_numpy(), *followed, fit.coefficients, fit.covariance)
     table.insert(0, "patient_id", patients.index)
-    return LandmarkRisk(table, fit.table(), len(times), fit.events), [*notes, *disproportion_notes(fit)]
+    warned = disproportion_notes(fit)
+    return LandmarkRisk(table, fit.table(), len(times), fit.events, tuple(warned)), [*notes, *warned]
 
 
 def absolute_risk(

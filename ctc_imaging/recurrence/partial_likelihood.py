@@ -18,6 +18,8 @@ MAX_ITERATIONS = 50
 _MAX_HALVINGS = 40
 # Newton's decrement is about the squared distance from the maximum in standard errors; one full step is still taken.
 _DECREMENT = 1e-10
+# Sums over risk sets smaller than this share of what they were taken from, or than this, are rounding.
+_ROUNDING, _SMALLEST = 1e-11, 1e-200
 
 
 @dataclass(frozen=True)
@@ -132,18 +134,23 @@ class PartialLikelihood:
         return np.add.reduceat(per_step, np.cumsum(self.deaths) - self.deaths, axis=0)
 
     def evaluate(self, coefficients: Floats) -> Evaluation:
-        """Compute the log-likelihood and score; minus infinity where rounding leaves nobody at risk."""
+        """Compute the log-likelihood and score; minus infinity where rounding would decide it."""
         predictor = self.design @ coefficients
         shift = float(predictor.max())
         relative = self.weights * np.exp(predictor - shift)
         at_risk = self._less_tied(relative)
-        if not (at_risk > 0).all():
+        if not self._is_exact(at_risk, relative):
             return Evaluation(-np.inf, relative, at_risk, shift, at_risk[:, None], self.design[0])
         means = np.column_stack([self._less_tied(relative * column) for column in self.design.T]) / at_risk[:, None]
         of_dead = self.weights[self.dead]
         value = of_dead @ predictor[self.dead] - self.step_weight @ (np.log(at_risk) + shift)
         score = of_dead @ self.design[self.dead] - self.step_weight @ means
         return Evaluation(float(value), relative, self.step_weight / at_risk, shift, means, score)
+
+    def _is_exact(self, at_risk: Floats, relative: Floats) -> bool:
+        """Whether what is at risk is more than the rounding of the sums that it is a difference of."""
+        later = np.bincount(self.last, relative, len(self.event_times) + 1)[::-1].cumsum()[-2::-1]
+        return bool((at_risk > _ROUNDING * later[self.step_time] + _SMALLEST).all())
 
     def _less_tied(self, values: Floats) -> Floats:
         """Sum over risk sets, step by step, with the share of tied events that is already over taken out."""
@@ -195,7 +202,7 @@ class PartialLikelihood:
         information = self.information(at)
         for iteration in range(1, MAX_ITERATIONS + 1):
             try:
-                step = np.linalg.solve(information, at.score)
+                step = np.linalg.solve(information, at.score).astype(np.float64)
             except np.linalg.LinAlgError:
                 return Maximum(coefficients, at_zero, at, information, iteration, converged=False)
             close = at.score @ step < _DECREMENT

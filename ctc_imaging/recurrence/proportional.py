@@ -45,9 +45,9 @@ def proportional_hazards_test(fit: CoxFit, scale: Scale = "km") -> pd.DataFrame:
     mean = np.average(over_time, weights=likelihood.deaths)
     change = (over_time - mean)[likelihood.step_time]
     score = (over_time - mean) @ likelihood.schoenfeld_residuals(at)
-    blocks = [likelihood.information(at, multiplier) for multiplier in (1.0, change, change**2)]
+    plain, cross, square = (likelihood.information(at, multiplier) for multiplier in (1.0, change, change**2))
     tested = {**fit.design.terms, GLOBAL: tuple(range(len(score)))}
-    rows = {term: _score_test(score, *blocks, list(columns)) for term, columns in tested.items()}
+    rows = {term: _score_test(score, plain, cross, square, list(columns)) for term, columns in tested.items()}
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["chi_square", "df", "p"])
     return table.astype({"df": int}).rename_axis("term")
 
@@ -130,7 +130,9 @@ def _lost_before(likelihood: PartialLikelihood) -> Floats:
     return (1 - np.append(1.0, surviving[:-1]))[place]
 
 
-def _score_test(score: Floats, plain: Floats, cross: Floats, square: Floats, own: list[int]) -> tuple[float, int, float]:
+def _score_test(
+    score: Floats, plain: Floats, cross: Floats, square: Floats, own: list[int]
+) -> tuple[float, int, float]:
     """Test the coefficients' change, with those themselves profiled out."""
     profiled = square[np.ix_(own, own)] - cross[own] @ np.linalg.solve(plain, cross[:, own])
     if np.linalg.matrix_rank(profiled, hermitian=True) < len(own):

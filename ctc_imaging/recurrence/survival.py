@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from lifelines import KaplanMeierFitter
-from lifelines.statistics import multivariate_logrank_test
 
 from ctc_imaging.errors import StatisticsError
+from ctc_imaging.recurrence.product_limit import (
+    Estimate,
+    logrank_p,
+    product_limit,
+    restricted_mean_difference,
+)
 from ctc_imaging.timeline import PATTERNS, patterns_at
 
 if TYPE_CHECKING:
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 MODEL = "recurrence-free survival"
 # The table of numbers at risk has a column each quarter of the horizon, up to twice the horizon.
 _COLUMNS_TO_HORIZON = 4
+_UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
+_Z_95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,8 @@ class Curve:
 
     `days` since surgery, from the landmark on; `survival`, `low`, `high` hold from each day to the next.
     `rfs_horizon` is (estimate, low, high) at the horizon, NaN where follow-up ends before it; limits are
-    NaN where nobody or everybody had the event.
+    NaN where nobody or everybody had the event. `median` is the day since surgery by which half have had it;
+    `restricted_mean` the mean days free of it between landmark and horizon.
     """
 
     group: str
@@ -38,11 +45,26 @@ class Curve:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     rfs_horizon: tuple[float, float, float]
+    median: Estimate = _UNKNOWN
+    restricted_mean: Estimate = _UNKNOWN
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how many days free of the event, between landmark and horizon, one group is ahead of another."""
+
+    group: str
+    reference: str
+    days: Estimate
+    p: float
 
 
 @dataclass(frozen=True)
 class LandmarkSurvival:
-    """Curves by pattern, numbers at risk (groups by days since surgery), log-rank test, and who was left out."""
+    """Curves by pattern, numbers at risk (groups by days since surgery), log-rank test, and who was left out.
+
+    `differences` compares the restricted mean of each pattern with the first one's.
+    """
 
     landmark_day: float
     horizon_days: float
@@ -50,6 +72,7 @@ class LandmarkSurvival:
     at_risk: pd.DataFrame
     logrank_p: float | None
     excluded: dict[str, int]
+    differences: tuple[Difference, ...] = ()
 
 
 def recurrence_free_times(clinical: pd.DataFrame) -> pd.DataFrame:
@@ -140,8 +163,9 @@ def landmark_survival(
         kaplan_meier(group["days"], group["event"], name, landmark_day, horizon_days) for name, group in groups.items()
     )
     at_risk = _numbers_at_risk({name: group["days"] for name, group in groups.items()}, landmark_day, horizon_days)
-    logrank_p = logrank_p_value(known["days"] - landmark_day, known["event"], known["pattern"])
-    survival = LandmarkSurvival(landmark_day, horizon_days, curves, at_risk, logrank_p, excluded)
+    p = logrank_p_value(known["days"] - landmark_day, known["event"], known["pattern"])
+    differences = restricted_differences(groups, landmark_day, horizon_days)
+    survival = LandmarkSurvival(landmark_day, horizon_days, curves, at_risk, p, excluded, differences)
     return survival, _notes(survival)
 
 
@@ -167,16 +191,13 @@ def kaplan_meier(
     """
     followed = np.asarray(days, dtype=float)
     happened = np.asarray(event, dtype=bool)
-    fitter = KaplanMeierFitter().fit(followed - landmark_day, happened)
-    survival = fitter.survival_function_.iloc[:, 0]
-    values = survival.to_numpy()
-    low, high = (column.to_numpy() for _, column in fitter.confidence_interval_.items())
-    # Where nobody or everybody had the event the log-log variance doesn't exist: no limit is better than a false one.
-    low, high = (np.where((values > 0) & (values < 1), limit, np.nan) for limit in (low, high))
-    steps = survival.index.to_numpy() + landmark_day
-    place = int(np.searchsorted(steps, horizon_days, side="right")) - 1
-    reached = followed.max() >= horizon_days or values[-1] == 0
-    at_horizon = (values[place], low[place], high[place]) if reached and place >= 0 else (np.nan,) * 3
+    estimate = product_limit(followed - landmark_day, happened)
+    low, high = estimate.limits()
+    place = int(np.searchsorted(estimate.times, horizon_days - landmark_day, side="right"))
+    steps = np.append(0.0, estimate.times) + landmark_day
+    values, low, high = np.append(1.0, estimate.survival), np.append(np.nan, low), np.append(np.nan, high)
+    known = estimate.reaches(horizon_days - landmark_day) and horizon_days >= landmark_day
+    mean, error = estimate.restricted_mean(horizon_days - landmark_day) if known else (np.nan, np.nan)
     return Curve(
         group,
         len(followed),
@@ -185,8 +206,34 @@ def kaplan_meier(
         values,
         low,
         high,
-        tuple(map(float, at_horizon)),  # type: ignore[arg-type]
+        (float(values[place]), float(low[place]), float(high[place])) if known else _UNKNOWN,
+        Estimate(*(value + landmark_day for value in estimate.median())),
+        Estimate(mean, mean - _Z_95 * error, mean + _Z_95 * error),
     )
+
+
+def restricted_differences(
+    groups: dict[str, pd.DataFrame], landmark_day: float, horizon_days: float
+) -> tuple[Difference, ...]:
+    """Compare the mean days free of the event between landmark and horizon with those of the first group.
+
+    Parameters
+    ----------
+    groups : dict of str to DataFrame
+        `days` since surgery and `event`, as of `recurrence_free_times`, of those at risk at the landmark.
+    landmark_day, horizon_days : float
+        Days since surgery.
+
+    Returns
+    -------
+    tuple of Difference
+        Without groups whose follow-up ends before the horizon.
+    """
+    curves = {name: product_limit(group["days"] - landmark_day, group["event"]) for name, group in groups.items()}
+    means = {name: curve.restricted_mean(horizon_days - landmark_day) for name, curve in curves.items()}
+    known = {name: mean for name, mean in means.items() if np.isfinite(mean[0])}
+    first, *others = known or [""]
+    return tuple(Difference(name, first, *restricted_mean_difference(known[name], known[first])) for name in others)
 
 
 def logrank_p_value(days: ArrayLike, event: ArrayLike, group: ArrayLike) -> float | None:
@@ -204,7 +251,7 @@ def logrank_p_value(days: ArrayLike, event: ArrayLike, group: ArrayLike) -> floa
     """
     if len(set(np.asarray(group))) < 2 or not np.any(event):
         return None
-    return float(multivariate_logrank_test(days, group, event).p_value)
+    return logrank_p(days, event, group)
 
 
 def _numbers_at_risk(days: dict[str, pd.Series], landmark_day: float, horizon_days: float) -> pd.DataFrame:

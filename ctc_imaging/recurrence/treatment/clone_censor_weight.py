@@ -1,4 +1,4 @@
-"""Each patient as two clones, one told to start treatment within the window, one told not to; who strays is censored."""
+"""Each patient as two clones, one told to start treatment within a window, one told not to; who strays is censored."""
 
 from __future__ import annotations
 
@@ -59,19 +59,15 @@ def clone_arms(
     event = np.stack([cohort.event & ~strays, cohort.event & (started | (cohort.stop <= end))])
     times = event_times(stop, event, cohort.landmark)
     hazard, edges = start_hazard(cohort, end, frequency, group, design)
-    unstarted = _probability_of_no_start(hazard, edges, times)
+    early = times[times <= end]
+    unstarted = _probability_of_no_start(hazard, edges, np.append(early, end))
     begun = _probability_begun(cohort, end, frequency, group, design)
     there = cohort.stop > end
-    inverse = [
-        _capped(1 / unstarted, there & ~started),
-        np.where(times > end, _capped(1 / begun, there & started)[:, None], 1.0),
-    ]
-    if population == "overlap":
-        begins = 1 - np.prod(1 - hazard, axis=1)
-        weights = np.stack(inverse) * (begins * (1 - begins))[:, None]
-    else:
-        weights = np.stack(inverse)
-    return Arms(cohort.landmark, stop, event, times, weights)
+    untreated, treated = _capped(1 / unstarted, there & ~started), _capped(1 / begun, there & started)
+    begins = 1 - np.prod(1 - hazard, axis=1)
+    tilt = begins * (1 - begins) if population == "overlap" else np.ones(len(cohort))
+    changing = np.stack([untreated[:, :-1], np.ones((len(cohort), len(early)))]) * tilt[:, None]
+    return Arms(cohort.landmark, stop, event, times, np.stack([untreated[:, -1], treated]) * tilt, changing)
 
 
 def start_hazard(

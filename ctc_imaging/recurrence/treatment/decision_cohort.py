@@ -1,4 +1,4 @@
-"""The patients about whom adjuvant treatment is decided: free of recurrence at the landmark, with what is known then."""
+"""The patients about whom adjuvant treatment is decided: free of the event at the landmark, with what is known then."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ def decision_cohort(
     marker: str = "status",
     positive_from: float | None = None,
     covariates: Sequence[str] | None = None,
+    marker_after: float = -np.inf,
 ) -> DecisionCohort:
     """Gather the patients at risk at the decision landmark.
 
@@ -75,6 +76,8 @@ def decision_cohort(
     covariates : sequence of str, optional
         Columns of the event table that may have guided the choice of treatment. Without it microvascular invasion,
         AFP, BCLC stage and size, where the table has them.
+    marker_after : float
+        Measurements up to this time say nothing of the marker at the decision, as those from before surgery.
 
     Returns
     -------
@@ -89,7 +92,8 @@ def decision_cohort(
     events = at_risk.events.set_index(at_risk.id)
     began = start.reindex(events.index)
     table, notes = covariate_table(at_risk, covariates)
-    positive = marker_at(at_risk, start, marker, positive_from).reindex(events.index)
+    notes += _read_early(at_risk, start, marker)
+    positive = marker_at(at_risk, start, marker, positive_from, marker_after).reindex(events.index)
     unknown = {
         "treated, but it isn't known since when": began.isna(),
         "no sample with a status up to the landmark and before treatment": positive.isna(),
@@ -117,7 +121,11 @@ def decision_cohort(
 
 
 def marker_at(
-    known: FollowUp, start: pd.Series, marker: str = "status", positive_from: float | None = None
+    known: FollowUp,
+    start: pd.Series,
+    marker: str = "status",
+    positive_from: float | None = None,
+    marker_after: float = -np.inf,
 ) -> pd.Series:
     """Take each subject's last status from before treatment: a count under treatment tells of the treatment too.
 
@@ -127,7 +135,7 @@ def marker_at(
         As of `FollowUp.at`.
     start : Series of float64
         As of `treatment_start`.
-    marker, positive_from
+    marker, positive_from, marker_after
         See `decision_cohort`.
 
     Returns
@@ -139,8 +147,8 @@ def marker_at(
     if marker not in long:
         raise StatisticsError(MODEL, f"the measurements have no column {marker}", "name another with --marker")
     status = _positive(long[marker], marker, positive_from)
-    before = long[known.time] <= long[known.id].map(start)
-    return status[before & status.notna()].groupby(long[known.id]).last()
+    usable = (long[known.time] > marker_after) & (long[known.time] <= long[known.id].map(start))
+    return status[usable & status.notna()].groupby(long[known.id]).last()
 
 
 def covariate_table(known: FollowUp, names: Sequence[str] | None) -> tuple[pd.DataFrame, list[str]]:
@@ -173,6 +181,16 @@ def covariate_table(known: FollowUp, names: Sequence[str] | None) -> tuple[pd.Da
     if len(faults) == len(table.columns):
         notes.append("No covariate is balanced: treated and untreated are compared as they are.")
     return table.drop(columns=list(faults)), notes
+
+
+def _read_early(known: FollowUp, start: pd.Series, marker: str) -> list[str]:
+    """Say in how many a later sample was passed over, as it was drawn under treatment."""
+    if marker not in known.long:
+        return []
+    under = (known.long[known.time] > known.long[known.id].map(start)) & known.long[marker].notna()
+    count = known.long.loc[under, known.id].nunique()
+    text = "patient(s) were treated before their last sample up to the landmark: an earlier one gives their status."
+    return [f"{count} {text}"] if count else []
 
 
 def _positive(values: pd.Series, marker: str, positive_from: float | None) -> pd.Series:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ctc_imaging.recurrence.treatment.estimates import STRATA
 from ctc_imaging.recurrence.treatment.landmark_interaction import landmark_probability
 from ctc_imaging.recurrence.treatment.propensity import (
     LARGEST_DIFFERENCE,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-STRATA = ("negative", "positive")
 # Weights that leave less than this share of the patients make an estimate rest on a few.
 LEAST_SHARE = 0.5
 
@@ -61,8 +61,7 @@ def diagnose(cohort: DecisionCohort, arms: Arms, grace: float, group: NDArray[np
     """
     end = cohort.landmark + grace
     followed, treated = cohort.stop > end, cohort.start <= end
-    last = arms.weights if arms.weights.ndim == 2 else _after(arms, end)
-    weights = np.where(treated, last[1], last[0])
+    weights = np.where(treated, arms.weights[1], arms.weights[0])
     probability = landmark_probability(cohort, grace, np.ones(len(cohort)), group, design)
     balances, effective = [], []
     for stratum in STRATA:
@@ -82,14 +81,6 @@ def diagnose(cohort: DecisionCohort, arms: Arms, grace: float, group: NDArray[np
     return Diagnostics(balanced, sizes, pd.Series(probability, index=cohort.ids), tuple(warnings))
 
 
-def _after(arms: Arms, end: float) -> Floats:
-    """Weights at the first event time after the window, or at the last one there is."""
-    if not len(arms.times):
-        return np.ones(arms.stop.shape)
-    place = min(int(np.searchsorted(arms.times, end, side="right")), len(arms.times) - 1)
-    return arms.weights[:, :, place]
-
-
 def _unbalanced(table: pd.DataFrame) -> list[str]:
     worst = table[table["after"].abs() > LARGEST_DIFFERENCE]
     return [
@@ -102,7 +93,7 @@ def _unbalanced(table: pd.DataFrame) -> list[str]:
 def _few(sizes: pd.DataFrame) -> list[str]:
     thin = sizes[(sizes["patients"] > 0) & (sizes["effective"] < LEAST_SHARE * sizes["patients"])]
     return [
-        f"The {row.patients} {'treated' if row.treated else 'untreated'} marker-{row.stratum} patients carry as much as "
-        f"{row.effective:.0f} after weighting: the estimate rests on a few."
+        f"The {row.patients} {'treated' if row.treated else 'untreated'} marker-{row.stratum} patients carry as much "
+        f"as {row.effective:.0f} after weighting: the estimate rests on a few."
         for row in thin.itertuples()
     ]

@@ -1,4 +1,4 @@
-"""Does adjuvant treatment help some patients only? Its effect in marker-positive and marker-negative ones, and limits."""
+"""Does adjuvant treatment help some patients only? Its effect in marker-positive and -negative ones, with limits."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from ctc_imaging.errors import StatisticsError
 from ctc_imaging.recurrence.treatment.clone_censor_weight import clone_arms
 from ctc_imaging.recurrence.treatment.decision_cohort import MODEL, DecisionCohort
 from ctc_imaging.recurrence.treatment.diagnostics import Diagnostics, diagnose
+from ctc_imaging.recurrence.treatment.estimates import STRATA, by_stratum, interaction, quantities
 from ctc_imaging.recurrence.treatment.landmark_interaction import landmark_arms
 from ctc_imaging.recurrence.treatment.propensity import Population
 from ctc_imaging.recurrence.treatment.weighted_survival import TREATED, UNTREATED, Arms, Counted
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 Method = Literal["landmark", "clone-censor-weight"]
 METHODS = {"landmark": landmark_arms, "clone-censor-weight": clone_arms}
 STATEMENT = "observational, a hypothesis"
-STRATA = ("negative", "positive")
-QUANTITIES = ("rfs_untreated", "rfs_treated", "rfs_difference", "restricted_mean_difference", "log_hazard_ratio")
 LEAST_PATIENTS = 5
 # With fewer patients a covariate in the smaller group, the choice of treatment is modelled in both strata together.
 PATIENTS_PER_TERM = 5
@@ -120,19 +118,20 @@ def treatment_effect(
     arms = arms_of(everybody)
     counted = [arms.counted(rows, everybody) for rows in groups]
     reach = np.array([_reach(arms, rows) for rows in groups])
-    estimates = np.stack([_quantities(counts, horizon) for counts in counted])
+    estimates = np.stack([quantities(counts, horizon) for counts in counted])
     drawn = np.full((replicates, *estimates.shape), np.nan)
     rng = np.random.default_rng(seed)
     for replicate in range(replicates):
         frequency = rng.dirichlet(everybody) * len(cohort)
         resampled = arms_of(frequency)
-        drawn[replicate] = [_quantities(resampled.counted(rows, frequency), horizon) for rows in groups]
+        drawn[replicate] = [quantities(resampled.counted(rows, frequency), horizon) for rows in groups]
         if progress is not None:
             progress(replicate + 1, replicates)
     seen = (reach >= horizon) | np.array([counts.curves()[:, -1] == 0 for counts in counted])
     for index in range(len(STRATA)):
         blank = _blank(estimable[index], seen[index])
         estimates[index, blank], drawn[:, index, blank] = np.nan, np.nan
+    smallest = numbers.groupby("stratum")["patients"].min().reindex(list(STRATA)).to_numpy()
     diagnostics = diagnose(cohort, arms, grace, group, design)
     notes = [*cohort.notes, *notes, *_remarks(numbers, estimable, seen, horizon, time_unit), *diagnostics.warnings]
     return TreatmentEffect(
@@ -144,21 +143,13 @@ def treatment_effect(
         float(horizon),
         time_unit,
         len(cohort),
-        _by_stratum(estimates, drawn),
-        _interaction(estimates, drawn),
+        by_stratum(estimates, drawn, smallest),
+        interaction(estimates, drawn, smallest),
         numbers,
         _curves(counted),
         diagnostics,
         cohort.excluded,
         tuple(notes),
-    )
-
-
-def _quantities(counts: Counted, horizon: float) -> Floats:
-    untreated, treated = counts.survival_at(horizon)
-    means = counts.restricted_mean(horizon)
-    return np.array(
-        [untreated, treated, treated - untreated, means[TREATED] - means[UNTREATED], counts.log_hazard_ratio()]
     )
 
 
@@ -213,42 +204,6 @@ def _blank(estimable: bool, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.array([untreated, treated, either, either, False]) | (not estimable)
 
 
-def _by_stratum(estimates: Floats, drawn: Floats) -> pd.DataFrame:
-    rows = []
-    for index, stratum in enumerate(STRATA):
-        for place, name in enumerate(QUANTITIES):
-            figures = _limits(estimates[index, place], drawn[:, index, place])[:3]
-            rows.append((stratum, *_shown(name, figures)))
-    return pd.DataFrame(rows, columns=["stratum", "quantity", "estimate", "low", "high"])
-
-
-def _interaction(estimates: Floats, drawn: Floats) -> pd.DataFrame:
-    """Positive against negative: by how much the effects differ."""
-    rows = []
-    for place, name in list(enumerate(QUANTITIES))[2:]:
-        contrast = drawn[:, 1, place] - drawn[:, 0, place]
-        *figures, p = _limits(estimates[1, place] - estimates[0, place], contrast)
-        rows.append((*_shown(name, tuple(figures)), p))
-    return pd.DataFrame(rows, columns=["quantity", "estimate", "low", "high", "p"])
-
-
-def _limits(estimate: float, drawn: Floats) -> tuple[float, float, float, float]:
-    """95 % limits by the bootstrap's centiles, and the two-sided p-value of no effect by its standard error."""
-    found = drawn[np.isfinite(drawn)]
-    if not np.isfinite(estimate) or len(found) < len(drawn) / 2 or len(found) < 2:
-        return float(estimate), float("nan"), float("nan"), float("nan")
-    low, high = np.quantile(found, [0.025, 0.975])
-    spread = found.std(ddof=1)
-    p = 2 * norm.sf(abs(estimate) / spread) if spread > 0 else float("nan")
-    return float(estimate), float(low), float(high), float(p)
-
-
-def _shown(name: str, figures: tuple[float, ...]) -> tuple[str, float, ...]:
-    if name == "log_hazard_ratio":
-        return ("hazard_ratio", *(float(np.exp(value)) for value in figures))
-    return (name, *figures)
-
-
 def _curves(counted: list[Counted]) -> pd.DataFrame:
     tables = [
         pd.DataFrame(
@@ -274,7 +229,7 @@ def _remarks(
         if not enough
     ]
     notes += [
-        f"Marker-{stratum} patients: follow-up of one arm ends before {horizon:g} {time_unit}, no survival is given then."
+        f"Marker-{stratum} patients: one arm isn't followed to {horizon:g} {time_unit}, no survival is given there."
         for stratum, both, enough in zip(STRATA, seen, estimable, strict=True)
         if enough and not both.all()
     ]

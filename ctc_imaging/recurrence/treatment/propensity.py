@@ -23,6 +23,7 @@ LARGEST_DIFFERENCE = 0.1
 POSITIVITY = (0.05, 0.95)
 _STEPS = 60
 _DECREMENT = 1e-10
+_ROUNDING = 1e-12
 
 
 def logistic_probability(design: Floats, outcome: Bools, frequency: Floats) -> Floats:
@@ -52,13 +53,14 @@ def logistic_probability(design: Floats, outcome: Bools, frequency: Floats) -> F
         score = terms.T @ (frequency * (outcome - fitted)) - penalty @ coefficients
         information = (terms * (frequency * fitted * (1 - fitted))[:, None]).T @ terms + penalty
         step = np.linalg.lstsq(information, score, rcond=None)[0]
-        close = score @ step < _DECREMENT
-        while (climbed := _penalised(coefficients + step, terms, outcome, frequency, penalty)) < value and not close:
-            step = step / 2
-            close = np.abs(step).max() < _DECREMENT
-        coefficients, value = coefficients + step, climbed
-        if close:
+        if score @ step < _DECREMENT:
             break
+        # Full steps may overshoot where a covariate all but tells the treatment.
+        while (climbed := _penalised(coefficients + step, terms, outcome, frequency, penalty)) < value - abs(
+            value
+        ) * _ROUNDING:
+            step = step / 2
+        coefficients, value = coefficients + step, climbed
     return _expit(terms @ coefficients)
 
 

@@ -23,8 +23,9 @@ class Arms:
     """Follow-up in each of two arms; a patient may be in both (as a clone), in one, or in none.
 
     `stop` is of shape (2, n): the end of follow-up in the untreated and the treated arm, -inf where the patient isn't
-    in the arm; `event` says whether it ended with the event. Follow-up begins at `entry`. `weights` are of shape
-    (2, n), or (2, n, j) where they change, for the j event times of `times`.
+    in the arm; `event` says whether it ended with the event. Follow-up begins at `entry`. `times` are the event times,
+    of shape (j,). `weights`, of shape (2, n), hold at all of them but the first k, for which `early`, of shape
+    (2, n, k), does.
     """
 
     entry: float
@@ -32,15 +33,27 @@ class Arms:
     event: Bools
     times: Floats
     weights: Floats
+    early: Floats | None = None
 
     def counted(self, rows: Bools, frequency: Floats) -> Counted:
         """Count some of the patients, each as often as `frequency` says."""
-        weights = self.weights if self.weights.ndim == 3 else self.weights[:, :, None]
-        weights = weights[:, rows] * frequency[rows, None]
-        stop, event = self.stop[:, rows, None], self.event[:, rows, None]
-        at_risk = np.where(stop >= self.times, weights, 0.0).sum(axis=1)
-        events = np.where(event & (stop == self.times), weights, 0.0).sum(axis=1)
+        arms = [self._count(arm, rows, frequency) for arm in (UNTREATED, TREATED)]
+        at_risk, events = (np.stack(parts) for parts in zip(*arms, strict=True))
         return Counted(self.entry, self.times, at_risk, events)
+
+    def _count(self, arm: int, rows: Bools, frequency: Floats) -> tuple[Floats, Floats]:
+        stop, event = self.stop[arm, rows], self.event[arm, rows]
+        weights, size = self.weights[arm, rows] * frequency[rows], len(self.times)
+        # How many event times each patient sees; the last of them is the own one.
+        seen = np.searchsorted(self.times, stop, side="right")
+        at_risk = np.bincount(seen, weights, size + 1)[::-1].cumsum()[::-1][1:]
+        events = np.bincount(seen[event], weights[event], size + 1)[1:].astype(np.float64)
+        if self.early is not None:
+            changing = self.early[arm, rows] * frequency[rows, None]
+            place = np.arange(changing.shape[1])
+            at_risk[place] = (changing * (seen[:, None] > place)).sum(axis=0)
+            events[place] = (changing * (event[:, None] & (seen[:, None] == place + 1))).sum(axis=0)
+        return at_risk, events
 
 
 @dataclass(frozen=True)

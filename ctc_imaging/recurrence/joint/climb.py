@@ -37,30 +37,25 @@ class Top:
     fault: str
 
 
-def climb(
-    rough: Evaluate, exact: Evaluate, start: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
-) -> Top:
-    """Maximise a sum of log-likelihoods.
+def climb_roughly(
+    evaluate: Evaluate, start: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Come near the top, by Levenberg-Marquardt steps with the outer product of scores for the information.
+
+    Berndt, Hall, Hall and Hausman, Ann Econ Soc Meas 1974;3:653-65.
 
     Parameters
     ----------
-    rough, exact : callable
-        The log-likelihood by fewer and by enough quadrature points.
+    evaluate : callable
+        The log-likelihood, of few quadrature points.
     start, low, high : ndarray of float64, shape (p,)
         Where to start, and the bounds.
 
     Returns
     -------
-    Top
+    ndarray of float64, shape (p,)
     """
-    theta = _climb_roughly(rough, np.clip(start, low, high), low, high)
-    return _climb_newton(exact, theta, low, high)
-
-
-def _climb_roughly(
-    evaluate: Evaluate, theta: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Take Levenberg-Marquardt steps with the outer product of scores for the information (Berndt 1974)."""
+    theta = np.clip(start, low, high)
     log, scores = evaluate(theta)
     value, damping = log.sum(), 1e-2
     for _ in range(_ROUGH_STEPS):
@@ -83,9 +78,20 @@ def _climb_roughly(
     return theta
 
 
-def _climb_newton(
-    evaluate: Evaluate, theta: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
-) -> Top:
+def climb(evaluate: Evaluate, theta: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]) -> Top:
+    """Climb to the top from nearby, by Newton steps that are halved where they go too far.
+
+    Parameters
+    ----------
+    evaluate : callable
+        The log-likelihood, of enough quadrature points.
+    theta, low, high : ndarray of float64, shape (p,)
+        Where to start, and the bounds.
+
+    Returns
+    -------
+    Top
+    """
     log, scores = evaluate(theta)
     value, gradient = float(log.sum()), scores.sum(axis=0)
     information = _information(evaluate, theta, scores)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctc_imaging.errors import StatisticsError
-from ctc_imaging.recurrence.joint.climb import climb
+from ctc_imaging.errors import ConfigError, StatisticsError
+from ctc_imaging.recurrence.joint.climb import climb, climb_roughly
 from ctc_imaging.recurrence.joint.design import MODEL, People, make_design
 from ctc_imaging.recurrence.joint.likelihood import Layout, Likelihood
 from ctc_imaging.recurrence.joint.model import JointModel, parameter_names
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from ctc_imaging.recurrence.joint.rows import MarkerRows, Rows
     from ctc_imaging.recurrence.joint.spec import JointSpec
 
-# Quadrature points a random effect that leave an error below .001 of the log-likelihood on textbook data.
-_POINTS = {1: 15, 2: 7, 3: 5}
-_POINTS_OF_MANY = 3
+# Quadrature points a random effect by the number of these: the first leave an error below .001 on textbook data.
+_POINTS = {1: (15, 31), 2: (7, 11, 17), 3: (5, 7, 9), 4: (3, 5)}
+_SAME = 0.02
 _ROUGH_POINTS = 3
 # Of the spread that a random effect would have if it made all of the difference between subjects.
 _LEAST_SPREAD, _LARGEST_SPREAD = 1e-4, 1e3
@@ -59,16 +60,9 @@ def fit_joint(spec: JointSpec, follow_up: FollowUp) -> JointModel:
     notes += _warned(design, rows, people)
     likelihood = Likelihood(layout, rows)
     start, low, high = _start(design, layout, rows, people)
-    points = quadrature_points(design)
-    top = climb(
-        lambda theta: likelihood(theta, min(_ROUGH_POINTS, points)),
-        lambda theta: likelihood(theta, points),
-        start,
-        low,
-        high,
-    )
-    names = parameter_names(design)
-    notes += _reservations(top, names, likelihood, points)
+    begin = climb_roughly(lambda theta: likelihood(theta, _ROUGH_POINTS), start, low, high)
+    top, points = _top(likelihood, begin, low, high, _points(design))
+    notes += _reservations(top, parameter_names(design), likelihood, points)
     return JointModel(
         design,
         layout,
@@ -78,6 +72,7 @@ def fit_joint(spec: JointSpec, follow_up: FollowUp) -> JointModel:
         len(people.end),
         int(people.event.sum()),
         tuple(len(marker.y) for marker in rows.markers),
+        points,
         time.perf_counter() - begun,
     )
 
@@ -93,13 +88,37 @@ def make_layout(design: JointDesign) -> Layout:
     )
 
 
-def quadrature_points(design: JointDesign) -> int:
-    """Return the quadrature points a random effect; one, Laplace's approximation, for several markers."""
-    if design.spec.nodes:
-        return design.spec.nodes
-    if len(design.markers) > 1:
-        return 1
-    return _POINTS.get(len(design.markers[0].random_names), _POINTS_OF_MANY)
+def _points(design: JointDesign) -> tuple[int, ...]:
+    """Return the quadrature points a random effect to try, from few to many."""
+    nodes = design.spec.nodes
+    if nodes is not None and nodes < _ROUGH_POINTS:
+        raise ConfigError("--nodes", f"{nodes} are too few", f"give at least {_ROUGH_POINTS}, or leave it out")
+    effects = sum(len(marker.random_names) for marker in design.markers)
+    return (nodes,) if nodes else _POINTS.get(effects, (_ROUGH_POINTS,))
+
+
+def _top(
+    likelihood: Likelihood,
+    theta: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    points: tuple[int, ...],
+) -> tuple[Top, int]:
+    """Climb with few points, and on with more of them where these tell another likelihood."""
+    for number in points:
+        top = climb(partial(likelihood, points=number), theta, low, high)
+        if number == points[-1] or (not top.fault and _agrees(likelihood, top, number)):
+            return top, number
+        theta = top.theta
+    raise AssertionError(points)
+
+
+def _agrees(likelihood: Likelihood, top: Top, points: int) -> bool:
+    return abs(_finer(likelihood, top, points) - top.log_likelihood) < _SAME
+
+
+def _finer(likelihood: Likelihood, top: Top, points: int) -> float:
+    return float(likelihood(top.theta, points + 4)[0].sum())
 
 
 def _warned(design: JointDesign, rows: Rows, people: People) -> list[str]:
@@ -188,8 +207,10 @@ def _reservations(top: Top, names: tuple[str, ...], likelihood: Likelihood, poin
         for name, at_bound in zip(names, top.at_bound, strict=True)
         if at_bound
     ]
-    if points > 1:
-        finer = float(likelihood(top.theta, points + 4)[0].sum())
-        if abs(finer - top.log_likelihood) > 0.02:
-            notes.append(f"with more quadrature points the log-likelihood is {finer:.3f}: give more by --nodes.")
+    finer = _finer(likelihood, top, points)
+    if abs(finer - top.log_likelihood) > _SAME:
+        notes.append(
+            f"{points} quadrature points a random effect are too few: with {points + 4} the log-likelihood is "
+            f"{finer:.3f}, not {top.log_likelihood:.3f}. More can be had by --nodes."
+        )
     return notes

@@ -156,7 +156,11 @@ class Likelihood:
         scores : ndarray of float64, shape (n, p)
             Its gradient.
         """
-        centres, parameters = self.centres(theta), self.layout.unpack(theta)
+        try:
+            centres, parameters = self.centres(theta), self.layout.unpack(theta)
+        except np.linalg.LinAlgError:
+            # So far out that numbers end: no place to climb to.
+            return np.full(self.rows.count, -np.inf), np.zeros((self.rows.count, len(theta)))
         grid = gauss_hermite(points, sum(self.layout.effects))
         size = max(8, int(_CACHED * self.rows.count / (len(grid[1]) * max(1, len(self.rows.cumulative.subject)))))
         if size not in self._parts:

@@ -40,6 +40,8 @@ class JointModel:
     subjects, events : int
     measurements : tuple of int
         Of each marker.
+    points : int
+        Quadrature points a random effect.
     seconds : float
         The fit took, with its standard errors.
     """
@@ -52,6 +54,7 @@ class JointModel:
     subjects: int
     events: int
     measurements: tuple[int, ...]
+    points: int
     seconds: float
 
     @property

@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 
 from ctc_imaging.errors import StatisticsError
 from ctc_imaging.recurrence.joint.design import MODEL, People
-from ctc_imaging.recurrence.joint.fit import fit_joint, quadrature_points
+from ctc_imaging.recurrence.joint.fit import fit_joint
 from ctc_imaging.recurrence.joint.likelihood import factor_of, find_centres, gauss_hermite, integrand, rates
 from ctc_imaging.recurrence.joint.rows import Rows, sum_by
 
@@ -187,7 +187,7 @@ def _risk_at_nodes(
     model: JointModel, parameters: Parameters, rows: Rows, ahead: HazardRows, centres: Centres, horizons: int
 ) -> NDArray[np.float64]:
     """Posterior mean of the risk by each horizon, (n, horizons)."""
-    grid = gauss_hermite(quadrature_points(model.design), sum(model.layout.effects))
+    grid = gauss_hermite(model.points, sum(model.layout.effects))
     nodes = integrand(model.layout, parameters, rows, centres, grid)
     chance = np.exp(nodes.log - logsumexp(nodes.log, axis=1, keepdims=True))
     rate = rates(model.layout, parameters, ahead, nodes.effects)

@@ -41,8 +41,8 @@ class JointSpec:
     Parameters
     ----------
     markers : tuple of MarkerSpec
-        Random effects of different markers are independent; with several the integral is by Laplace's
-        approximation unless `nodes` says otherwise.
+        Random effects of different markers are independent; with several the integral is approximate, by three
+        points a random effect, unless `nodes` says otherwise.
     event_formula : str
         Baseline covariates of the hazard, like ``arm + age``; 1 for none.
     association : tuple of str

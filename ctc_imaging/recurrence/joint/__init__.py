@@ -2,6 +2,15 @@
 
 from ctc_imaging.recurrence.joint.fit import fit_joint
 from ctc_imaging.recurrence.joint.model import JointModel
+from ctc_imaging.recurrence.joint.prediction import JointPredictor, JointPredictorFit, predict_patient
 from ctc_imaging.recurrence.joint.spec import JointSpec, MarkerSpec
 
-__all__ = ["JointModel", "JointSpec", "MarkerSpec", "fit_joint"]
+__all__ = [
+    "JointModel",
+    "JointPredictor",
+    "JointPredictorFit",
+    "JointSpec",
+    "MarkerSpec",
+    "fit_joint",
+    "predict_patient",
+]

@@ -1,0 +1,1 @@
+"""Do relapse and CTCs share a subclone? Relatedness of sequenced samples, and their tree."""

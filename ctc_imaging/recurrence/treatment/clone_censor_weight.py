@@ -62,10 +62,15 @@ def clone_arms(
     early = times[times <= end]
     unstarted = _probability_of_no_start(hazard, edges, np.append(early, end))
     begun = _probability_begun(cohort, end, frequency, group, design)
-    there = cohort.stop > end
-    untreated, treated = _capped(1 / unstarted, there & ~started), _capped(1 / begun, there & started)
-    begins = 1 - np.prod(1 - hazard, axis=1)
-    tilt = begins * (1 - begins) if population == "overlap" else np.ones(len(cohort))
+    untreated, treated = 1 / unstarted, 1 / begun
+    tilt = np.ones(len(cohort))
+    if population == "overlap":
+        begins = 1 - np.prod(1 - hazard, axis=1)
+        tilt = begins * (1 - begins)
+    else:
+        there = cohort.stop > end
+        untreated = np.minimum(untreated, _largest(untreated[there & ~started, -1]))
+        treated = np.minimum(treated, _largest(treated[there & started]))
     changing = np.stack([untreated[:, :-1], np.ones((len(cohort), len(early)))]) * tilt[:, None]
     return Arms(cohort.landmark, stop, event, times, np.stack([untreated[:, -1], treated]) * tilt, changing)
 
@@ -124,10 +129,9 @@ def _probability_begun(
     return np.maximum(begun, _LEAST_PROBABILITY)
 
 
-def _capped(weights: Floats, members: NDArray[np.bool_]) -> Floats:
-    """Hold weights below the 99th centile of the arm's members."""
-    of_members = weights[members]
-    return np.minimum(weights, np.quantile(of_members, 1 - TRUNCATED_SHARE)) if of_members.size else weights
+def _largest(of_members: Floats) -> float:
+    """Weight that none may exceed: the 99th centile of the arm's members'."""
+    return float(np.quantile(of_members, 1 - TRUNCATED_SHARE)) if of_members.size else np.inf
 
 
 def _until(cohort: DecisionCohort, end: float) -> Floats:

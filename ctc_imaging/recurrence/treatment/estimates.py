@@ -23,8 +23,10 @@ _CONTRASTS = 2
 
 def quantities(counts: Counted, horizon: float) -> Floats:
     """Compute `QUANTITIES` of one stratum, an array of shape (5,)."""
-    untreated, treated = counts.survival_at(horizon)
-    means = counts.restricted_mean(horizon)
+    # A bootstrap draw may leave an arm without patients.
+    known = np.where(counts.at_risk.max(axis=1, initial=0.0) > 0, 1.0, np.nan)
+    untreated, treated = known * counts.survival_at(horizon)
+    means = known * counts.restricted_mean(horizon)
     return np.array(
         [untreated, treated, treated - untreated, means[TREATED] - means[UNTREATED], counts.log_hazard_ratio()]
     )

@@ -13,7 +13,8 @@ from ctc_imaging.errors import StatisticsError
 from ctc_imaging.recurrence.treatment.clone_censor_weight import clone_arms
 from ctc_imaging.recurrence.treatment.decision_cohort import MODEL, DecisionCohort
 from ctc_imaging.recurrence.treatment.diagnostics import Diagnostics, diagnose
-from ctc_imaging.recurrence.treatment.estimates import STRATA, by_stratum, interaction, quantities
+from ctc_imaging.recurrence.treatment.enough import arm_numbers, estimable_strata, model_of_choice, remarks
+from ctc_imaging.recurrence.treatment.estimates import QUANTITIES, STRATA, by_stratum, interaction, quantities
 from ctc_imaging.recurrence.treatment.landmark_interaction import landmark_arms
 from ctc_imaging.recurrence.treatment.propensity import Population
 from ctc_imaging.recurrence.treatment.weighted_survival import TREATED, UNTREATED, Arms, Counted
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 Method = Literal["landmark", "clone-censor-weight"]
 METHODS = {"landmark": landmark_arms, "clone-censor-weight": clone_arms}
 STATEMENT = "observational, a hypothesis"
-LEAST_PATIENTS = 5
-# With fewer patients a covariate in the smaller group, the choice of treatment is modelled in both strata together.
-PATIENTS_PER_TERM = 5
 
 
 @dataclass(frozen=True)
@@ -86,8 +84,8 @@ def treatment_effect(
     population : {'overlap', 'whole'}
         See `propensity.balancing_weights`.
     replicates : int
-        Of the bootstrap behind the limits, which weighs patients at random (Rubin, Ann Stat 1981;9:130-4) and
-        models the choice of treatment each time anew.
+        Of the bootstrap behind the limits, which draws patients with replacement and models the choice of treatment
+        each time anew.
     seed : int
     time_unit : str
     progress : callable, optional
@@ -102,38 +100,23 @@ def treatment_effect(
     StatisticsError
         If treated or untreated patients are too few in both strata, or the horizon lies before the window's end.
     """
-    if horizon <= cohort.landmark + grace:
-        raise StatisticsError(MODEL, f"the horizon {horizon:g} lies before the window's end", "choose a later one")
-    if grace < 0:
-        raise StatisticsError(MODEL, f"the window of {grace:g} is negative", "give 0 or more")
-    numbers = _numbers(cohort, grace)
-    estimable = _estimable(numbers)
-    group, design, notes = _model_of_choice(cohort, grace)
-    groups = [cohort.positive == (stratum == "positive") for stratum in STRATA]
-
-    def arms_of(frequency: Floats) -> Arms:
-        return METHODS[method](cohort, grace, population, frequency, group, design)
-
+    _check(cohort, grace, horizon)
+    numbers = arm_numbers(cohort, grace)
+    estimable = estimable_strata(numbers)
+    group, design, notes = model_of_choice(cohort, grace)
+    analysis = _Analysis(cohort, float(grace), float(horizon), method, population, group, design)
     everybody = np.ones(len(cohort))
-    arms = arms_of(everybody)
-    counted = [arms.counted(rows, everybody) for rows in groups]
-    reach = np.array([_reach(arms, rows) for rows in groups])
+    arms = analysis.arms(everybody)
+    counted = analysis.counted(arms, everybody)
     estimates = np.stack([quantities(counts, horizon) for counts in counted])
-    drawn = np.full((replicates, *estimates.shape), np.nan)
-    rng = np.random.default_rng(seed)
-    for replicate in range(replicates):
-        frequency = rng.dirichlet(everybody) * len(cohort)
-        resampled = arms_of(frequency)
-        drawn[replicate] = [quantities(resampled.counted(rows, frequency), horizon) for rows in groups]
-        if progress is not None:
-            progress(replicate + 1, replicates)
-    seen = (reach >= horizon) | np.array([counts.curves()[:, -1] == 0 for counts in counted])
+    drawn = analysis.drawn(replicates, seed, progress)
+    seen = np.stack([_seen(arms, rows, horizon) for rows in analysis.strata])
     for index in range(len(STRATA)):
         blank = _blank(estimable[index], seen[index])
         estimates[index, blank], drawn[:, index, blank] = np.nan, np.nan
     smallest = numbers.groupby("stratum")["patients"].min().reindex(list(STRATA)).to_numpy()
     diagnostics = diagnose(cohort, arms, grace, group, design)
-    notes = [*cohort.notes, *notes, *_remarks(numbers, estimable, seen, horizon, time_unit), *diagnostics.warnings]
+    notes = [*cohort.notes, *notes, *remarks(numbers, estimable, seen, horizon, time_unit), *diagnostics.warnings]
     return TreatmentEffect(
         method,
         population,
@@ -153,48 +136,53 @@ def treatment_effect(
     )
 
 
-def _numbers(cohort: DecisionCohort, grace: float) -> pd.DataFrame:
-    """Count patients and events by stratum and by treatment within the window, and who was treated later."""
-    end = cohort.landmark + grace
-    rows = []
-    for stratum in STRATA:
-        inside = cohort.positive == (stratum == "positive")
-        begun = inside & (cohort.start <= end)
-        for treated, members in ((True, begun), (False, inside & ~begun)):
-            later = members & (cohort.start > end) & np.isfinite(cohort.start)
-            rows.append((stratum, treated, members.sum(), (members & cohort.event).sum(), later.sum()))
-    return pd.DataFrame(rows, columns=["stratum", "treated", "patients", "events", "treated_later"])
+@dataclass(frozen=True)
+class _Analysis:
+    """One way of weighing a cohort, for the cohort as it is and as a bootstrap draws it."""
+
+    cohort: DecisionCohort
+    grace: float
+    horizon: float
+    method: Method
+    population: Population
+    group: NDArray[np.intp]
+    design: Floats
+
+    @property
+    def strata(self) -> list[NDArray[np.bool_]]:
+        """Who is in each of `STRATA`."""
+        return [self.cohort.positive == (stratum == "positive") for stratum in STRATA]
+
+    def arms(self, frequency: Floats) -> Arms:
+        return METHODS[self.method](self.cohort, self.grace, self.population, frequency, self.group, self.design)
+
+    def counted(self, arms: Arms, frequency: Floats) -> list[Counted]:
+        return [arms.counted(rows, frequency) for rows in self.strata]
+
+    def drawn(self, replicates: int, seed: int, progress: Progress | None) -> Floats:
+        """Compute the quantities of each bootstrap draw (Efron, Ann Stat 1979;7:1-26)."""
+        rng, size = np.random.default_rng(seed), len(self.cohort)
+        drawn = np.full((replicates, len(STRATA), len(QUANTITIES)), np.nan)
+        for replicate in range(replicates):
+            frequency = rng.multinomial(size, np.full(size, 1 / size)).astype(np.float64)
+            counted = self.counted(self.arms(frequency), frequency)
+            drawn[replicate] = [quantities(counts, self.horizon) for counts in counted]
+            if progress is not None:
+                progress(replicate + 1, replicates)
+        return drawn
 
 
-def _estimable(numbers: pd.DataFrame) -> list[bool]:
-    enough = [bool((numbers.loc[numbers["stratum"] == name, "patients"] >= LEAST_PATIENTS).all()) for name in STRATA]
-    if not any(enough):
-        counts = "; ".join(
-            f"{row.stratum}, {'treated' if row.treated else 'untreated'}: {row.patients}"
-            for row in numbers.itertuples()
-        )
-        fault = f"too few patients to compare ({counts})"
-        raise StatisticsError(MODEL, fault, f"at least {LEAST_PATIENTS} treated and untreated are needed in a stratum")
-    return enough
+def _check(cohort: DecisionCohort, grace: float, horizon: float) -> None:
+    if grace < 0:
+        raise StatisticsError(MODEL, f"the window of {grace:g} is negative", "give 0 or more")
+    if horizon <= cohort.landmark + grace:
+        raise StatisticsError(MODEL, f"the horizon {horizon:g} lies before the window's end", "choose a later one")
 
 
-def _model_of_choice(cohort: DecisionCohort, grace: float) -> tuple[NDArray[np.intp], Floats, list[str]]:
-    """Model the choice of treatment in each stratum apart, where both groups of it are large enough."""
-    group, design = cohort.positive.astype(np.intp), cohort.design
-    treated = cohort.start <= cohort.landmark + grace
-    smallest = min(int((cells & (group == label)).sum()) for cells in (treated, ~treated) for label in (0, 1))
-    if smallest >= PATIENTS_PER_TERM * max(design.shape[1], 1):
-        return group, design, []
-    note = (
-        "The choice of treatment is modelled in marker-positive and -negative patients together, as some of the four "
-        f"groups are small (the smallest has {smallest} patients for {design.shape[1]} covariates)."
-    )
-    return np.zeros_like(group), np.column_stack([cohort.positive.astype(float), design]), [note]
-
-
-def _reach(arms: Arms, rows: NDArray[np.bool_]) -> Floats:
-    """Time to which each arm is followed."""
-    return arms.stop[:, rows].max(axis=1, initial=-np.inf)
+def _seen(arms: Arms, rows: NDArray[np.bool_], horizon: float) -> NDArray[np.bool_]:
+    """Whether survival at the horizon is known in each arm: somebody is followed to it, or nobody is left."""
+    reach = arms.stop[:, rows].max(axis=1, initial=-np.inf)
+    return (reach >= horizon) | (arms.counted(rows, np.ones(len(rows))).curves().min(axis=1, initial=1.0) <= 0)
 
 
 def _blank(estimable: bool, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -218,21 +206,3 @@ def _curves(counted: list[Counted]) -> pd.DataFrame:
         for arm in (UNTREATED, TREATED)
     ]
     return pd.concat(tables, ignore_index=True)
-
-
-def _remarks(
-    numbers: pd.DataFrame, estimable: list[bool], seen: NDArray[np.bool_], horizon: float, time_unit: str
-) -> list[str]:
-    notes = [
-        f"Marker-{stratum} patients: no effect is given, fewer than {LEAST_PATIENTS} are treated or untreated."
-        for stratum, enough in zip(STRATA, estimable, strict=True)
-        if not enough
-    ]
-    notes += [
-        f"Marker-{stratum} patients: one arm isn't followed to {horizon:g} {time_unit}, no survival is given there."
-        for stratum, both, enough in zip(STRATA, seen, estimable, strict=True)
-        if enough and not both.all()
-    ]
-    if later := int(numbers["treated_later"].sum()):
-        notes.append(f"{later} patient(s) were treated after the window; they count as untreated at the decision.")
-    return notes

@@ -43,7 +43,7 @@ def logistic_probability(design: Floats, outcome: Bools, frequency: Floats) -> F
     """
     terms = np.column_stack([np.ones(len(outcome)), _standardised(design)])
     penalty = RIDGE * np.diag([0.0, *np.ones(design.shape[1])])
-    share = np.average(outcome, weights=frequency)
+    share = float(frequency @ outcome / frequency.sum()) if frequency.any() else 0.0
     if share in (0.0, 1.0):
         return np.full(len(outcome), share)
     coefficients = np.append(np.log(share / (1 - share)), np.zeros(design.shape[1]))

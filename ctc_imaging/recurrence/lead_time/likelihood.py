@@ -1,0 +1,195 @@
+"""The likelihood of blood samples and scans together, integrated over the hidden onset and the hidden relapse.
+
+Relapse comes at R with a piecewise constant hazard. In a share of relapsers CTCs turn positive L days before R, and no
+earlier than surgery; L is independent of R. A sample is positive with one chance before the onset (a false alarm) and
+another after it. Scans say only between which days R lies. Such models come from screening, where the lead is the
+sojourn time (Day and Walter, Biometrics 1984;40:1-14), and from doubly censored data (De Gruttola and Lagakos,
+Biometrics 1989;45:1-11).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import expit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ctc_imaging.recurrence.lead_time.distributions import Lead
+    from ctc_imaging.recurrence.lead_time.observations import Observations
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.intp]
+
+# Names of the parameters that follow the log rates of relapse.
+SHARE, FALSE, SEEN, LOG_SCALE, LOG_SHAPE = range(5)
+_PANEL_DAYS = 45.0
+_NODES = 5
+# Beyond what was observed a relapse is looked for up to here, in panels that grow by half.
+_FUTURE_DAYS = 2000.0
+_PANEL_GROWTH = 1.5
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """The observations, laid out for quick evaluation.
+
+    Parameters
+    ----------
+    knots : ndarray of float64, shape (rates - 1,)
+        Days at which the hazard of relapse changes.
+    lead : Lead
+        Shape of the lead's distribution.
+    lags : ndarray of float64, shape (nodes, samples)
+        Days from each sample of the patient to each possible day of relapse.
+    patient : ndarray of intp, shape (nodes,)
+        Whose node it is.
+    weight : ndarray of float64, shape (nodes,)
+        Days that the node stands for.
+    node_exposure, end_exposure : ndarray of float64, shape (nodes, rates), (patients, rates)
+        Days spent in each piece of the hazard, up to the node and up to the end of the future looked at.
+    node_piece : ndarray of bool, shape (nodes, rates)
+        In which piece the node lies.
+    open_end : ndarray of bool, shape (patients,)
+        Whether no relapse was found.
+    positive_before, negative_before, positive_after, negative_after : ndarray of float64, shape (patients, samples + 1)
+        Samples of each kind before and after an onset that follows the k-th sample.
+    """
+
+    knots: Floats
+    lead: Lead
+    lags: Floats
+    patient: Ints
+    weight: Floats
+    node_exposure: Floats
+    end_exposure: Floats
+    node_piece: NDArray[np.bool_]
+    open_end: NDArray[np.bool_]
+    positive_before: Floats
+    negative_before: Floats
+    positive_after: Floats
+    negative_after: Floats
+
+    @property
+    def rates(self) -> int:
+        """Number of pieces of the hazard of relapse."""
+        return len(self.knots) + 1
+
+    def value_and_gradient(self, parameters: Floats) -> tuple[float, Floats]:
+        """Log-likelihood, and its derivatives.
+
+        Parameters
+        ----------
+        parameters : ndarray of float64, shape (rates + 5,)
+            Log rates a day; logits of the share of relapsers turning positive before, of a false and of a true positive
+            sample; the lead's two.
+        """
+        pieces = self.rates
+        rate, rest = np.exp(parameters[:pieces]), parameters[pieces:]
+        share, false, seen = (float(expit(rest[place])) for place in (SHARE, FALSE, SEEN))
+        chance, by_false, by_seen = self._samples_by_onset(false, seen)
+        step, step_false, step_seen = (np.diff(part, axis=1) for part in (chance, by_false, by_seen))
+        early, by_scale, by_shape = self.lead.cdf_and_slopes(self.lags, rest[LOG_SCALE], rest[LOG_SHAPE])
+        who = self.patient
+        turned = chance[who, 0] + _dot(early, step[who])
+        never = chance[who, -1]
+        given = (1 - share) * never + share * turned
+        density = self.weight * np.exp(self.node_piece @ parameters[:pieces] - self.node_exposure @ rate)
+        beyond = np.where(self.open_end, np.exp(-self.end_exposure @ rate), 0.0)
+        size = len(beyond)
+        total = np.maximum(np.bincount(who, density * given, size) + beyond * chance[:, -1], 1e-300)
+        share_slope = share * (1 - share)
+        slopes = np.empty((len(parameters), size))
+        for piece in range(pieces):
+            change = self.node_piece[:, piece] - rate[piece] * self.node_exposure[:, piece]
+            slopes[piece] = np.bincount(who, density * given * change, size)
+            slopes[piece] -= beyond * chance[:, -1] * rate[piece] * self.end_exposure[:, piece]
+        slopes[pieces + SHARE] = np.bincount(who, density * share_slope * (turned - never), size)
+        for place, part, part_step in ((FALSE, by_false, step_false), (SEEN, by_seen, step_seen)):
+            change = (1 - share) * part[who, -1] + share * (part[who, 0] + _dot(early, part_step[who]))
+            slopes[pieces + place] = np.bincount(who, density * change, size) + beyond * part[:, -1]
+        for place, slope in ((LOG_SCALE, by_scale), (LOG_SHAPE, by_shape)):
+            slopes[pieces + place] = np.bincount(who, density * share * _dot(slope, step[who]), size)
+        return float(np.log(total).sum()), (slopes / total).sum(axis=1)
+
+    def _samples_by_onset(self, false: float, seen: float) -> tuple[Floats, Floats, Floats]:
+        """Chance of each patient's samples by the place of the onset, with derivatives to both logits."""
+        logs = self.positive_before * np.log(false) + self.negative_before * np.log1p(-false)
+        logs += self.positive_after * np.log(seen) + self.negative_after * np.log1p(-seen)
+        chance = np.exp(logs)
+        by_false = self.positive_before * (1 - false) - self.negative_before * false
+        by_seen = self.positive_after * (1 - seen) - self.negative_after * seen
+        return chance, chance * by_false, chance * by_seen
+
+
+def lay_out(observed: Observations, knots: Floats, lead: Lead) -> Likelihood:
+    """Place the quadrature's nodes and count the samples on both sides of each possible onset.
+
+    Parameters
+    ----------
+    observed : Observations
+    knots : ndarray of float64
+        Days at which the hazard of relapse changes.
+    lead : Lead
+
+    Returns
+    -------
+    Likelihood
+    """
+    open_end = ~np.isfinite(observed.right)
+    ends = np.where(open_end, observed.left + _FUTURE_DAYS, observed.right)
+    spans = [_nodes(*bounds) for bounds in zip(observed.left, ends, open_end, strict=True)]
+    days, weight = (np.concatenate([span[part] for span in spans]) for part in (0, 1))
+    patient = np.repeat(np.arange(len(spans)), [len(span[0]) for span in spans])
+    edges = np.concatenate([[0.0], knots, [np.inf]])
+    counts = _counts(observed)
+    return Likelihood(
+        knots,
+        lead,
+        days[:, None] - observed.sample_days[patient],
+        patient,
+        weight,
+        exposures(days, knots),
+        exposures(ends, knots),
+        (days[:, None] > edges[:-1]) & (days[:, None] <= edges[1:]),
+        open_end,
+        *counts,
+    )
+
+
+def exposures(days: Floats, knots: Floats) -> Floats:
+    """Days up to each of `days` (m,) that lie in each piece of the hazard, shape (m, knots + 1)."""
+    edges = np.concatenate([[0.0], knots, [np.inf]])
+    return np.asarray(np.clip(days[:, None] - edges[:-1], 0.0, np.diff(edges)))
+
+
+def _nodes(left: float, right: float, open_end: bool) -> tuple[Floats, Floats]:
+    """Gauss-Legendre nodes and weights in panels over (left, right]; panels grow where nothing was observed."""
+    if right <= left:
+        return np.array([right]), np.array([1.0])
+    if open_end:
+        widths = _PANEL_DAYS * _PANEL_GROWTH ** np.arange(30)
+        edges = left + np.concatenate([[0.0], np.cumsum(widths)])
+        edges = np.append(edges[edges < right], right)
+    else:
+        edges = np.linspace(left, right, int(np.ceil((right - left) / _PANEL_DAYS)) + 1)
+    node, weight = np.polynomial.legendre.leggauss(_NODES)
+    half, middle = np.diff(edges) / 2, (edges[1:] + edges[:-1]) / 2
+    return (middle[:, None] + half[:, None] * node).ravel(), (half[:, None] * weight).ravel()
+
+
+def _counts(observed: Observations) -> tuple[Floats, Floats, Floats, Floats]:
+    taken = np.isfinite(observed.sample_days)
+    sides = []
+    for is_kind in (observed.positive & taken, ~observed.positive & taken):
+        before = np.concatenate([np.zeros((len(taken), 1)), np.cumsum(is_kind, axis=1)], axis=1)
+        sides.append((before, before[:, -1:] - before))
+    (positive_before, positive_after), (negative_before, negative_after) = sides
+    return positive_before, negative_before, positive_after, negative_after
+
+
+def _dot(first: Floats, second: Floats) -> Floats:
+    return np.asarray(np.einsum("ij,ij->i", first, second))

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 FIVE_VISITS = (7.0, 30.0, 90.0, 180.0, 365.0)
-QUARTERLY = tuple(np.arange(90.0, 1081.0, 90.0))
+EIGHT_VISITS = (*FIVE_VISITS, 540.0, 730.0, 910.0)
+QUARTERLY = tuple(float(day) for day in range(90, 1081, 90))
 _DRAWS = 400_000
 
 
@@ -38,7 +39,7 @@ class Trial:
     true_positive: float = 0.9
     patients: int = 200
     relapse_shape: float = 0.9
-    relapse_scale: float = 1000.0
+    relapse_scale: float = 1400.0
     death_rate: float = 0.04 / 365
     followed: tuple[float, float] = (730.0, 1460.0)
     scan_every: float = 90.0

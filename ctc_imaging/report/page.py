@@ -10,11 +10,13 @@ from markupsafe import Markup
 
 from ctc_imaging.files import write_text
 from ctc_imaging.report.batches import batch_page
+from ctc_imaging.report.decision import decision_page
 from ctc_imaging.report.drift import drift_page
 from ctc_imaging.report.gallery import make_gallery
 from ctc_imaging.report.morning import faults, notices
 from ctc_imaging.report.patients import patient_cards
 from ctc_imaging.report.results import basis, result_rows
+from ctc_imaging.report.risk import risk_page
 from ctc_imaging.report.sections import headline, sample_rows, shown_phenotypes, slide_rows, summary
 from ctc_imaging.report.source import Run, read_run
 from ctc_imaging.report.survival import survival_page
@@ -89,7 +91,9 @@ def context(run: Run) -> dict[str, Any]:
         "gallery": make_gallery(run),
         "patients": patient_cards(run),
         "unjudged": int(((run.timeline["visit_status"] == "done") & run.timeline["status"].isna()).sum()),
+        "risk": risk_page(run),
         "survival": survival_page(run),
+        "decision": decision_page(run),
     }
 
 

@@ -16,7 +16,10 @@ from ctc_imaging.report.words import MISSING, is_missing, label, p_value, percen
 
 if TYPE_CHECKING:
     from ctc_imaging.recurrence import Analysis, Curve, LandmarkRisk, LandmarkSurvival
+    from ctc_imaging.recurrence.competing import LandmarkIncidence
+    from ctc_imaging.recurrence.product_limit import Estimate
 
+DAYS_A_MONTH = 30.4375
 RISKS_LISTED = 24  # with more patients the page shows all risks as a drawing instead of a table
 
 
@@ -40,6 +43,8 @@ class SurvivalPage:
     risks: tuple[dict[str, str], ...] = ()
     risk_figure: str = ""
     risk_size: str = ""
+    warnings: tuple[str, ...] = ()
+    incidence: tuple[dict[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -58,7 +63,7 @@ def survival_page(run: Run) -> SurvivalPage:
     """
     settings = run.folder.settings()
     landmark, horizon = float(settings.landmark_day), float(settings.horizon_days)
-    separate = _is_separate(run)
+    separate = is_separate(run)
     try:
         timeline, clinical = survival_tables(run)
         if clinical is None or timeline.empty:
@@ -96,7 +101,7 @@ def survival_tables(run: Run) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     CtcImagingError
         If a table is damaged.
     """
-    if not _is_separate(run):
+    if not is_separate(run):
         return run.timeline, run.clinical
     from ctc_imaging.timeline import build_timeline
 
@@ -107,7 +112,8 @@ def survival_tables(run: Run) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     return build_timeline(counts, clinical, None, cutoff, float(run.folder.settings().landmark_day)), clinical
 
 
-def _is_separate(run: Run) -> bool:
+def is_separate(run: Run) -> bool:
+    """Say whether RUN/survival/ holds another cohort than the run's own patients."""
     return all((run.folder.survival / name).is_file() for name in ("counts.csv", "clinical.csv"))
 
 
@@ -119,6 +125,7 @@ def _page(analysis: Analysis, patients: int, separate: bool, landmark: float, ho
         landmark_day=landmark,
         horizon_days=horizon,
         notes=tuple(analysis.notes),
+        incidence=() if analysis.incidence is None else _incidence_rows(analysis.incidence),
         **(_survival_parts(survival) if survival is not None else {}),
         **(_cox_parts(cox) if cox is not None else {}),
         **(_risk_parts(risk) if risk is not None else {}),
@@ -131,7 +138,7 @@ def _survival_parts(survival: LandmarkSurvival) -> dict[str, Any]:
     return {
         "figure": to_svg(figure, "survival", f"Recurrence-free survival since the landmark by pattern: {names}"),
         "groups": tuple(_group_row(curve) for curve in survival.curves),
-        "at_risk_days": tuple(f"{float(day) / 30.4375:.0f}" for day in survival.at_risk.columns),
+        "at_risk_days": tuple(f"{float(day) / DAYS_A_MONTH:.0f}" for day in survival.at_risk.columns),
         "at_risk": tuple(
             (label(group), tuple(f"{int(count)}" for count in row)) for group, row in survival.at_risk.iterrows()
         ),
@@ -149,7 +156,29 @@ def _group_row(curve: Curve) -> dict[str, str]:
         "events": f"{curve.events:,}",
         "rfs": percent(estimate),
         "limits": MISSING if is_missing(low) else f"{100 * low:.0f}–{percent(high)}",
+        "median": _months(curve.median),
+        "restricted_mean": _months(curve.restricted_mean),
     }
+
+
+def _months(days: Estimate) -> str:
+    """Days as months with their limits; a limit that follow-up doesn't reach is a dash."""
+    if is_missing(days.value):
+        return "not reached"
+    value, low, high = (MISSING if is_missing(day) else f"{day / DAYS_A_MONTH:.1f}" for day in days)
+    return f"{value} ({low} to {high})"
+
+
+def _incidence_rows(incidence: LandmarkIncidence) -> tuple[dict[str, str], ...]:
+    """One row a pattern, and one for everyone: recurrence, and death without it, by the horizon."""
+    rows = []
+    for group in (incidence.everyone, *incidence.groups):
+        row = {"group": label(group.group), "patients": f"{group.n:,}"}
+        for cause, (value, low, high) in group.by_horizon.items():
+            limited = "" if is_missing(low) else f" ({100 * low:.0f}–{percent(high)})"
+            row[cause] = f"{percent(value)}{limited}"
+        rows.append(row)
+    return tuple(rows)
 
 
 def _cox_parts(cox: Any) -> dict[str, Any]:
@@ -162,7 +191,8 @@ def _cox_parts(cox: Any) -> dict[str, Any]:
         }
         for _, row in cox.table.iterrows()
     )
-    return {"cox": rows, "cox_size": f"{cox.n_patients:,} patients, {cox.n_events:,} events, {cox.n_rows:,} intervals"}
+    size = f"{cox.n_patients:,} patients, {cox.n_events:,} events, {cox.n_rows:,} intervals"
+    return {"cox": rows, "cox_size": size, "warnings": tuple(f"{one[0].upper()}{one[1:]}" for one in cox.disproportion)}
 
 
 def _risk_parts(risk: LandmarkRisk) -> dict[str, Any]:

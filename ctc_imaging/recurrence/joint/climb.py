@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,8 @@ _ROUGH_STEPS, _NEWTON_STEPS = 60, 25
 _NEAR, _THERE = 0.3, 1e-9
 _LARGEST_DAMPING = 1e8
 _STEP_OF_ERROR = 3e-4
+# Least curvature along a direction, as a part of the parameters' own: the Hessian's differences are no finer.
+_FLAT, _TELLING = 1e-6, 0.3
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,18 @@ class Top:
     information: NDArray[np.float64]
     at_bound: NDArray[np.bool_]
     fault: str
+
+    @cached_property
+    def flat(self) -> NDArray[np.intp]:
+        """Parameters that can be moved together without the likelihood falling: none where it curves down."""
+        free = np.flatnonzero(~self.at_bound)
+        information = self.information[np.ix_(free, free)]
+        size = np.abs(np.diag(information))
+        scale = np.sqrt(np.where(size > 0, size, 1.0))
+        values, vectors = np.linalg.eigh(information / np.outer(scale, scale))
+        if len(free) == 0 or values[0] > _FLAT:
+            return np.empty(0, np.intp)
+        return free[np.abs(vectors[:, 0]) > _TELLING * np.abs(vectors[:, 0]).max()]
 
 
 def climb_roughly(
@@ -95,6 +110,9 @@ def climb(evaluate: Evaluate, theta: NDArray[np.float64], low: NDArray[np.float6
     log, scores = evaluate(theta)
     value, gradient = float(log.sum()), scores.sum(axis=0)
     information = _information(evaluate, theta, scores)
+    if not np.isfinite(value) or not np.isfinite(information).all():
+        nothing = np.zeros_like(information)
+        return Top(theta, value, scores, nothing, np.zeros(len(theta), bool), "it has no end where the climb began")
     fault = f"it still rises after {_NEWTON_STEPS} Newton steps"
     left = np.inf
     for _ in range(_NEWTON_STEPS):

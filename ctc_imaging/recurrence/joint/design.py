@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +14,12 @@ import pandas as pd
 from ctc_imaging.errors import ConfigError, StatisticsError
 from ctc_imaging.recurrence.joint.families import FAMILIES
 from ctc_imaging.recurrence.joint.hazard import Baseline, make_baseline
+from ctc_imaging.recurrence.joint.people import People, known_covariates
 from ctc_imaging.recurrence.joint.rows import HazardRows, MarkerRows, Rows
+from ctc_imaging.recurrence.joint.spec import ASSOCIATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -62,23 +65,32 @@ class MarkerDesign:
         rows = frame.assign(**{self.time: times})
         return _matrix(self.terms, rows), _matrix(self.random, rows)
 
-    def associated(self, kind: str, frame: pd.DataFrame, times: NDArray[np.float64]) -> list[tuple[Any, Any]]:
-        """Evaluate what the hazard depends on: matrices by the terms and by the random effects; several of `random`."""
+    def associated(
+        self, kind: str, carried: Callable[[NDArray[np.float64]], pd.DataFrame], times: NDArray[np.float64]
+    ) -> list[tuple[Any, Any]]:
+        """Evaluate what the hazard depends on: matrices by the terms and by the random effects; several of `random`.
+
+        `carried` tells the covariates of the same rows at any times.
+        """
         if kind == "value":
-            return [self.matrices(frame, times)]
+            return [self.matrices(carried(times), times)]
         if kind == "slope":
-            after, before = (self.matrices(frame, times + sign * self.time_step) for sign in (1, -1))
-            terms, random = ((one - two) / (2 * self.time_step) for one, two in zip(after, before, strict=True))
+            # Half the way to time zero at most: terms such as sqrt(day) end there.
+            frame, step = carried(times), np.minimum(self.time_step, times / 2)
+            after, before = (self.matrices(frame, times + sign * step) for sign in (1, -1))
+            terms, random = ((one - two) / (2 * step)[:, None] for one, two in zip(after, before, strict=True))
             return [(terms, random)]
         if kind == "area":
-            return [self._area(frame, times)]
+            return [self._area(carried, times)]
         effects = len(self.random_names)
         nothing = np.zeros((len(times), len(self.names)))
         return [(nothing, np.tile(np.eye(effects)[number], (len(times), 1))) for number in range(effects)]
 
-    def _area(self, frame: pd.DataFrame, times: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _area(
+        self, carried: Callable[[NDArray[np.float64]], pd.DataFrame], times: NDArray[np.float64]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         place, weight = np.polynomial.legendre.leggauss(_AREA_POINTS)
-        parts = [self.matrices(frame, times * (unit + 1) / 2) for unit in place]
+        parts = [self.matrices(carried(before), before) for before in (times * (unit + 1) / 2 for unit in place)]
         halves = [sum(w / 2 * part[side] for w, part in zip(weight, parts, strict=True)) for side in (0, 1)]
         return halves[0] * times[:, None], halves[1] * times[:, None]
 
@@ -96,7 +108,7 @@ class JointDesign:
     @cached_property
     def event_names(self) -> tuple[str, ...]:
         """Names of the event formula's terms, without the intercept, which the baseline holds."""
-        return tuple(name for name in map(str, self.event_terms.column_names) if name != "Intercept")
+        return tuple(map(str, self.event_terms.column_names))[1:]
 
     @cached_property
     def association_names(self) -> tuple[tuple[int, str], ...]:
@@ -109,17 +121,18 @@ class JointDesign:
                 names += [(number, prefix + one) for one in kinds]
         return tuple(names)
 
+    def covariates(self, people: People) -> NDArray[np.float64]:
+        """Evaluate the event formula's terms, (n, m)."""
+        return _matrix(self.event_terms, people.events)[:, 1:]
+
     def hazard(self, people: People, subject: NDArray[np.intp], times: NDArray[np.float64]) -> HazardRows:
         """Make rows of the log hazard at times of subjects."""
-        covariates = people.events.iloc[subject]
-        event = _matrix(self.event_terms, covariates)[
-            :, [name != "Intercept" for name in self.event_terms.column_names]
-        ]
+        event = self.covariates(people)[subject]
         terms: list[tuple[int, NDArray[Any], NDArray[Any]]] = []
         for number, marker in enumerate(self.markers):
-            frame = people.carried(marker.needed, subject, times)
+            carried = partial(people.carried, marker.needed, subject)
             for kind in self.spec.association:
-                terms += [(number, *pair) for pair in marker.associated(kind, frame, times)]
+                terms += [(number, *pair) for pair in marker.associated(kind, carried, times)]
         fixed = np.column_stack([self.baseline.basis(times), event])
         return HazardRows(subject, fixed, tuple(terms), np.zeros(len(times)))
 
@@ -127,7 +140,11 @@ class JointDesign:
         self, people: People, subject: NDArray[np.intp], start: NDArray[np.float64], stop: NDArray[np.float64]
     ) -> HazardRows:
         """Make rows whose sum of hazards times weights is the cumulative hazard from start to stop."""
-        stretch, times, weights = self.baseline.points(start, stop)
+        needed = frozenset[str]().union(*(marker.needed for marker in self.markers))
+        # Hazards jump where covariates change: no integral may run across.
+        owner, low, high = people.cut(needed, subject, start, stop)
+        piece, times, weights = self.baseline.points(low, high)
+        stretch = owner[piece]
         rows = self.hazard(people, subject[stretch], times)
         return replace(rows, log_weight=np.log(weights), stretch=stretch)
 
@@ -157,58 +174,6 @@ class JointDesign:
         )
 
 
-class People:
-    """Subjects of a follow-up, numbered, with what a design needs of them.
-
-    Parameters
-    ----------
-    follow_up : FollowUp
-        Measurements from before time zero are left out.
-    """
-
-    def __init__(self, follow_up: FollowUp) -> None:
-        self.time = follow_up.time
-        self.events = follow_up.events.reset_index(drop=True)
-        self.end = self.events[follow_up.event_time].to_numpy(dtype=float)
-        self.event = self.events[follow_up.event].to_numpy(dtype=bool)
-        place = pd.Series(np.arange(len(self.events)), index=follow_up.subjects)
-        long = follow_up.long[follow_up.long[self.time] >= 0]
-        self.long = long.assign(_subject=long[follow_up.id].map(place).astype(np.intp)).reset_index(drop=True)
-        self._first = np.searchsorted(self.long["_subject"], np.arange(len(self.events)))
-        self._visits = np.bincount(self.long["_subject"], minlength=len(self.events))
-        self._reach = 1.0 + max(float(self.long[self.time].max() or 0) if len(self.long) else 0.0, self.end.max())
-        self._key = self._keys(self.long["_subject"].to_numpy(), self.long[self.time].to_numpy(dtype=float))
-
-    def _keys(self, subject: NDArray[np.intp], times: NDArray[np.float64]) -> NDArray[np.float64]:
-        return subject * self._reach + np.minimum(times, self._reach * (1 - 1e-12))
-
-    def known_rows(self, marker: MarkerDesign) -> pd.DataFrame:
-        """Return the measurements of a marker of which everything needed is known."""
-        needed = [*marker.outcome.required_variables, *marker.needed, *filter(None, [marker.spec.exposure])]
-        return self.long.dropna(subset=[name for name in map(str, needed) if name in self.long])
-
-    def with_baseline(self, rows: pd.DataFrame, needed: Iterable[str]) -> pd.DataFrame:
-        """Add the columns that only the event table has."""
-        more = [name for name in needed if name not in rows]
-        return rows.assign(**{name: self.events[name].to_numpy()[rows["_subject"]] for name in more})
-
-    def carried(self, needed: Iterable[str], subject: NDArray[np.intp], times: NDArray[np.float64]) -> pd.DataFrame:
-        """Return covariates as last measured by these times; before the first measurement, as first measured."""
-        last = np.searchsorted(self._key, self._keys(subject, times), side="right") - 1
-        row = np.clip(last, self._first[subject], len(self.long) - 1)
-        bare = self._visits[subject] == 0
-        columns = {name: self._carried(name, subject, row, bare) for name in needed}
-        return pd.DataFrame(columns, index=pd.RangeIndex(len(subject)))
-
-    def _carried(
-        self, name: str, subject: NDArray[np.intp], row: NDArray[np.intp], bare: NDArray[np.bool_]
-    ) -> NDArray[Any]:
-        if name not in self.long or bare.all():
-            return self.events[name].to_numpy()[subject]
-        values = self.long[name].to_numpy()[row]
-        return np.where(bare, self.events[name].to_numpy()[subject], values) if bare.any() else values
-
-
 def make_design(spec: JointSpec, follow_up: FollowUp) -> tuple[JointDesign, FollowUp, list[str]]:
     """Read the formulas on training subjects, and leave out who lacks a value they need.
 
@@ -232,6 +197,7 @@ def make_design(spec: JointSpec, follow_up: FollowUp) -> tuple[JointDesign, Foll
     StatisticsError
         If the data can't carry the model.
     """
+    _check_spec(spec)
     formulas = [_parsed(marker.formula, "--long-formula", follow_up, True) for marker in spec.markers]
     event = _parsed(f"1 + {spec.event_formula}", "--event-formula", follow_up, False)
     usable, notes = _usable(spec, follow_up, formulas, event)
@@ -242,22 +208,47 @@ def make_design(spec: JointSpec, follow_up: FollowUp) -> tuple[JointDesign, Foll
         raise StatisticsError(MODEL, "nobody had the event", "follow the subjects for longer")
     baseline = make_baseline(spec.baseline, times, float(people.end.max()), spec.knots, spec.time_points)
     terms = _model_spec(event, people.events, "--event-formula")
+    if "Intercept" not in terms.column_names:
+        raise ConfigError("--event-formula", "it takes the intercept out", "leave out 0 or -1: the baseline holds it")
     design = JointDesign(spec, markers, terms, baseline, follow_up.time_unit)
     return design, usable, notes
 
 
+def _check_spec(spec: JointSpec) -> None:
+    if not spec.markers:
+        raise ConfigError("--long-formula", "is missing", "write one like 'ctc ~ day'")
+    names = [marker.name for marker in spec.markers]
+    if len(set(names)) < len(names):
+        raise ConfigError("--long-formula", "two have the same outcome", "write one formula a marker")
+    if unknown := [name for name in spec.association if name not in ASSOCIATIONS]:
+        raise ConfigError("--association", f"{unknown[0]!r} isn't known", f"choose of {', '.join(ASSOCIATIONS)}")
+    if len(set(spec.association)) < len(spec.association):
+        raise ConfigError("--association", "it names a thing twice", f"choose of {', '.join(ASSOCIATIONS)}")
+    for marker in spec.markers:
+        if marker.family not in FAMILIES:
+            raise ConfigError("--family", f"{marker.family!r} isn't known", f"choose one of {', '.join(FAMILIES)}")
+        if not marker.random_effects:
+            raise ConfigError("--random-effects", "there are none", "give intercept at least")
+        if unknown := [name for name in marker.random_effects if name not in _RANDOM]:
+            raise ConfigError("--random-effects", f"{unknown[0]!r} isn't known", f"choose of {', '.join(_RANDOM)}")
+
+
 def _parsed(text: str, option: str, follow_up: FollowUp, two_sided: bool) -> Any:
-    from formulaic import Formula
+    from formulaic import Formula, SimpleFormula
     from formulaic.errors import FormulaicError
 
+    remedy = "write it like 'ctc ~ day + day:arm'" if two_sided else "write terms only, like 'arm + age'"
     try:
         formula = Formula(text)
         needed = set(map(str, formula.required_variables))
     except FormulaicError as error:
-        raise ConfigError(option, f"{text!r} can't be read ({error})", "write it like 'ctc ~ day + day:arm'") from error
+        # formulaic underlines what it means by colours of the terminal.
+        plain = re.sub(r"[⧛⧚]|\x1b?\[[0-9;]*m", "", str(error))
+        raise ConfigError(option, f"{text!r} can't be read ({plain})", remedy) from error
     if two_sided != hasattr(formula, "lhs"):
-        remedy = "write it like 'ctc ~ day'" if two_sided else "write terms only, like 'arm + age'"
         raise ConfigError(option, f"{text!r} has {'no' if two_sided else 'an'} outcome", remedy)
+    if not isinstance(formula.rhs if two_sided else formula, SimpleFormula):
+        raise ConfigError(option, f"{text!r} has several parts", remedy)
     known = {*follow_up.events.columns, *(follow_up.long.columns if two_sided else ())}
     if unknown := sorted(needed - set(map(str, known))):
         raise ConfigError(option, f"there is no column {unknown[0]}", f"use some of {', '.join(map(str, known))}"[:300])
@@ -266,14 +257,9 @@ def _parsed(text: str, option: str, follow_up: FollowUp, two_sided: bool) -> Any
 
 def _usable(spec: JointSpec, follow_up: FollowUp, formulas: Sequence[Any], event: Any) -> tuple[FollowUp, list[str]]:
     events, long, notes = follow_up.events, follow_up.long, []
-    needed = set(map(str, event.required_variables))
-    needed |= {name for formula in formulas for name in map(str, formula.rhs.required_variables) if name not in long}
-    known = events.dropna(subset=sorted(needed))
-    if left := len(events) - len(known):
-        notes.append(f"{left} subject(s) with an unknown covariate are left out.")
-    if (early := known[follow_up.event_time] <= 0).any():
+    early = (events[follow_up.event_time] <= 0).to_numpy()
+    if early.any():
         notes.append(f"{int(early.sum())} subject(s) whose follow-up ends at time 0 are left out.")
-        known = known[~early]
     if left := int((long[follow_up.time] < 0).sum()):
         notes.append(f"{left} measurement(s) from before time 0 are left out.")
     long = long[long[follow_up.time] >= 0]
@@ -285,41 +271,35 @@ def _usable(spec: JointSpec, follow_up: FollowUp, formulas: Sequence[Any], event
     }
     if left := int(long[sorted(columns)].isna().any(axis=1).sum()):
         notes.append(f"{left} measurement(s) with an unknown value are left out where it is needed.")
-    measured = known[follow_up.id].isin(long[follow_up.id])
-    if not measured.any():
-        raise StatisticsError(MODEL, "nobody has a measurement to use", "check the tables' columns")
     # Who had the event before the first measurement belongs to the hazard all the same.
-    usable = measured | _told_by_events(formulas, follow_up)
-    if left := int((~usable).sum()):
-        notes.append(f"{left} subject(s) without any measurement are left out: their covariates aren't known.")
+    needed = {str(name) for formula in formulas for name in formula.rhs.required_variables} - {follow_up.time}
+    told = known_covariates(follow_up, {*needed, *map(str, event.required_variables)})
+    if left := int((~told & ~early).sum()):
+        notes.append(f"{left} subject(s) with an unknown covariate are left out.")
+    usable = follow_up.subset(follow_up.subjects[told & ~early])
+    for formula in formulas:
+        if usable.long.dropna(subset=[name for name in map(str, formula.required_variables) if name in long]).empty:
+            raise StatisticsError(MODEL, "nobody has a measurement to use", "check the tables' columns")
     twice = long.duplicated([follow_up.id, follow_up.time]).sum()
     if twice:
         notes.append(f"{int(twice)} measurement(s) share subject and time with another; all are used.")
     if long.duplicated([follow_up.id, follow_up.time, *sorted(columns)]).sum() == len(long) / 2 > 0:
         raise StatisticsError(MODEL, "every measurement stands there twice", "give each row once")
-    return follow_up.subset(known.loc[usable, follow_up.id]), notes
-
-
-def _told_by_events(formulas: Sequence[Any], follow_up: FollowUp) -> bool:
-    """Say whether all terms of the markers can be worked out from the event table and time."""
-    needed = {str(name) for formula in formulas for name in formula.rhs.required_variables} - {follow_up.time}
-    return needed <= set(map(str, follow_up.events.columns))
+    return usable, notes
 
 
 def _marker(spec: MarkerSpec, formula: Any, people: People) -> MarkerDesign:
-    if spec.family not in FAMILIES:
-        raise ConfigError("--family", f"{spec.family!r} isn't known", f"choose one of {', '.join(FAMILIES)}")
-    if unknown := [name for name in spec.random_effects if name not in _RANDOM]:
-        raise ConfigError("--random-effects", f"{unknown[0]!r} isn't known", f"choose of {', '.join(_RANDOM)}")
-    if spec.exposure and spec.exposure not in people.long:
-        raise ConfigError("--exposure", f"there is no column {spec.exposure}", "name a column of the long table")
+    if spec.exposure:
+        _check_exposure(spec.exposure, people)
     needed = {*map(str, formula.required_variables), *filter(None, [spec.exposure])}
     rows = people.long.dropna(subset=[name for name in needed if name in people.long])
+    _check_visits(spec, rows["_subject"])
     frame = people.with_baseline(rows, needed - {people.time})
     quoted = f"`{people.time}`"
     parts = [_RANDOM[name].format(t=quoted) for name in spec.random_effects]
     random = _parsed_plain(" + ".join(parts if "intercept" in spec.random_effects else ["-1", *parts]))
-    outcome, terms = (_model_spec(side, frame, "--long-formula") for side in (formula.lhs, formula.rhs))
+    outcome = _model_spec(formula.lhs, frame, "--long-formula", outcome=True)
+    terms = _model_spec(formula.rhs, frame, "--long-formula")
     step = 1e-4 * float(people.end.max())
     design = MarkerDesign(
         spec, FAMILIES[spec.family], terms, outcome, _model_spec(random, frame, "--random-effects"), people.time, step
@@ -334,38 +314,66 @@ def _parsed_plain(text: str) -> Any:
     return Formula(text)
 
 
+def _check_visits(spec: MarkerSpec, subject: pd.Series) -> None:
+    if subject.duplicated().any():
+        return
+    if len(spec.random_effects) > 1:
+        raise StatisticsError(MODEL, "everybody was measured once only", "use --random-effects intercept")
+    if not FAMILIES[spec.family].counts:
+        fault = "everybody was measured once only, so subjects can't be told from noise"
+        raise StatisticsError(MODEL, fault, "use a Cox model on the first value")
+
+
+def _check_exposure(column: str, people: People) -> None:
+    if column not in people.long:
+        raise ConfigError("--exposure", f"there is no column {column}", "name a column of the longitudinal table")
+    volumes = people.long[column].dropna()
+    if not pd.api.types.is_numeric_dtype(volumes):
+        raise ConfigError("--exposure", f"column {column} isn't all numbers", "name a column of volumes or times")
+    if not ((volumes > 0) & np.isfinite(volumes)).all():
+        raise StatisticsError(MODEL, f"{column} isn't above zero everywhere", "leave such rows out")
+
+
 def _check_values(marker: MarkerDesign, frame: pd.DataFrame) -> None:
     y = _matrix(marker.outcome, frame)
     if y.shape[1] != 1:
         raise ConfigError("--long-formula", "its outcome isn't one number", "write one column before the ~")
-    if not np.isfinite(y).all():
-        raise StatisticsError(MODEL, "the outcome isn't finite everywhere", "check it, for example for log of 0")
     if marker.family.counts and ((y < 0) | (y != np.rint(y))).any():
         raise StatisticsError(
             MODEL,
             f"the outcome isn't all counts, as family {marker.family.name} needs",
             "use family gaussian, or the counts themselves with --exposure",
         )
-    if marker.spec.exposure and not (frame[marker.spec.exposure].to_numpy(dtype=float) > 0).all():
-        raise StatisticsError(MODEL, f"{marker.spec.exposure} isn't above zero everywhere", "leave such rows out")
     if marker.family.counts and not y.any():
         raise StatisticsError(MODEL, "all counts are zero", "there is nothing to model")
+    if not marker.family.counts and np.ptp(y) == 0:
+        raise StatisticsError(MODEL, "the outcome is the same everywhere", "there is nothing to model")
 
 
-def _model_spec(formula: Any, frame: pd.DataFrame, option: str) -> Any:
+def _model_spec(formula: Any, frame: pd.DataFrame, option: str, outcome: bool = False) -> Any:
+    values = _evaluated(formula, frame, option, na_action="raise")
+    numbers = values.to_numpy(dtype=float)
+    if not np.isfinite(numbers).all():
+        raise StatisticsError(MODEL, f"{option} isn't finite everywhere", "check it, for example for log of 0")
+    if not outcome and numbers.shape[1] and np.linalg.matrix_rank(numbers) < numbers.shape[1]:
+        raise StatisticsError(MODEL, f"the terms of {option} tell each other's values", "leave one of them out")
+    return values.model_spec
+
+
+def _matrix(model_spec: Any, frame: pd.DataFrame) -> NDArray[np.float64]:
+    values = _evaluated(model_spec, frame, "a formula", na_action="ignore")
+    return np.asarray(values.to_numpy(dtype=float))
+
+
+def _evaluated(formula: Any, frame: pd.DataFrame, option: str, na_action: str) -> Any:
     from formulaic.errors import FormulaicError
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", RuntimeWarning)
-            matrix = formula.get_model_matrix(frame, na_action="raise")
-    except (FormulaicError, ValueError, TypeError, RuntimeWarning) as error:
+            warnings.simplefilter("error")
+            return formula.get_model_matrix(frame, na_action=na_action)
+    except (FormulaicError, ValueError, TypeError, Warning) as error:
         fault = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(option, f"it can't be worked out ({fault})", "check the columns' values") from error
-    if matrix.shape[1] and np.linalg.matrix_rank(matrix.to_numpy(dtype=float)) < matrix.shape[1]:
-        raise StatisticsError(MODEL, f"the terms of {option} tell each other's values", "leave one of them out")
-    return matrix.model_spec
-
-
-def _matrix(model_spec: Any, frame: pd.DataFrame) -> NDArray[np.float64]:
-    return np.asarray(model_spec.get_model_matrix(frame, na_action="ignore").to_numpy(dtype=float))
+        bent = "extrapolation" in fault
+        remedy = "write bs(day, df=3, extrapolation='extend')" if bent else "check the columns' values"
+        raise ConfigError(option, f"it can't be worked out ({fault})", remedy) from error

@@ -15,7 +15,8 @@ _LOG_2PI = float(np.log(2 * np.pi))
 # Beyond these a negative binomial can't be told from a Poisson, nor a share of extra zeros from none.
 _DISPERSION = (np.log(1e-3), np.log(1e4))
 _ZEROS = (-9.0, 9.0)
-_OVERFLOW = 700.0
+# Beyond these a linear predictor's exponential stands still, so that its squares stay numbers.
+_SMALLEST, _LARGEST = -200.0, 200.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Poisson:
 
     def density(self, y: NDArray[np.float64], eta: NDArray[np.float64], extra: NDArray[np.float64]) -> Density:
         """Evaluate; see `Family.density`."""
-        mean = np.exp(np.minimum(eta, _OVERFLOW))
+        mean = _exp(eta)
         return Density(y * eta - mean - gammaln(y + 1), y - mean, -mean, ())
 
 
@@ -150,7 +151,7 @@ class HurdleNegativeBinomial(ZeroInflatedNegativeBinomial):
         k, share = np.exp(extra[0]), expit(extra[1])
         base, zero = _negative_binomial(y, eta, k), _zero(eta, k)
         none = y == 0
-        some = -np.expm1(np.minimum(zero.log, -1e-300))
+        some = -np.expm1(zero.log)
         odds = np.exp(zero.log) / some
         log = np.where(none, np.log(share), np.log1p(-share) + base.log - np.log(some))
         d_eta = np.where(none, 0.0, base.d_eta + odds * zero.d_eta)
@@ -170,18 +171,23 @@ FAMILIES = {family.name: family for family in _ALL}
 
 
 def _negative_binomial(y: NDArray[np.float64], eta: NDArray[np.float64], k: NDArray[np.float64]) -> Density:
-    mean = np.exp(np.minimum(eta, _OVERFLOW))
+    mean = _exp(eta)
     total = k + mean
     log_total, share = np.log(total), mean / total
     constant = gammaln(y + k) - gammaln(k) - gammaln(y + 1) + k * np.log(k)
     d_eta = y - (y + k) * share
     d_k = (digamma(y + k) - digamma(k) + np.log(k) + 1) - log_total - (y + k) / total
-    return Density(constant + y * eta - (y + k) * log_total, d_eta, -(y + k) * share * (1 - share), (d_k * k,))
+    chosen = y * np.minimum(eta, _LARGEST)
+    return Density(constant + chosen - (y + k) * log_total, d_eta, -(y + k) * share * (1 - share), (d_k * k,))
 
 
 def _zero(eta: NDArray[np.float64], k: NDArray[np.float64]) -> Density:
     """Log probability of a zero of the negative binomial, k log(k / (k + mean))."""
-    mean = np.exp(np.minimum(eta, _OVERFLOW))
+    mean = _exp(eta)
     share = mean / (k + mean)
-    log = k * (np.log(k) - np.log(k + mean))
+    log = -k * np.log1p(mean / k)
     return Density(log, -k * share, -k * share * (1 - share), (log + k * share,))
+
+
+def _exp(eta: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.exp(np.clip(eta, _SMALLEST, _LARGEST)))

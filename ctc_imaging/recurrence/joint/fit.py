@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,11 @@ import numpy as np
 
 from ctc_imaging.errors import ConfigError, StatisticsError
 from ctc_imaging.recurrence.joint.climb import climb, climb_roughly
-from ctc_imaging.recurrence.joint.design import MODEL, People, make_design
+from ctc_imaging.recurrence.joint.design import MODEL, make_design
 from ctc_imaging.recurrence.joint.likelihood import Layout, Likelihood
 from ctc_imaging.recurrence.joint.model import JointModel, parameter_names
+from ctc_imaging.recurrence.joint.people import People
+from ctc_imaging.recurrence.joint.separation import separated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 _POINTS = {1: (15, 31), 2: (7, 11, 17), 3: (5, 7, 9), 4: (3, 5)}
 _SAME = 0.02
 _ROUGH_POINTS = 3
+_MORE, _MOST_NODES = 4, 7_000
+# Points in time that show whether those used were enough, and the difference that tells so.
+_FINE_TIMES, _SAME_HAZARD = 40, 0.1
 # Of the spread that a random effect would have if it made all of the difference between subjects.
 _LEAST_SPREAD, _LARGEST_SPREAD = 1e-4, 1e3
 _FEW_EVENTS = 10
@@ -57,12 +63,12 @@ def fit_joint(spec: JointSpec, follow_up: FollowUp) -> JointModel:
     people = People(usable)
     rows = design.rows(people)
     layout = make_layout(design)
-    notes += _warned(design, rows, people)
+    notes += _warned(design, people)
     likelihood = Likelihood(layout, rows)
     start, low, high = _start(design, layout, rows, people)
     begin = climb_roughly(lambda theta: likelihood(theta, _ROUGH_POINTS), start, low, high)
     top, points = _top(likelihood, begin, low, high, _points(design))
-    notes += _reservations(top, parameter_names(design), likelihood, points)
+    notes += _reservations(top, design, likelihood, people, points)
     return JointModel(
         design,
         layout,
@@ -114,37 +120,25 @@ def _top(
 
 
 def _agrees(likelihood: Likelihood, top: Top, points: int) -> bool:
-    return abs(_finer(likelihood, top, points) - top.log_likelihood) < _SAME
+    finer = _finer(likelihood, top, points)
+    return finer is None or abs(finer - top.log_likelihood) < _SAME
 
 
-def _finer(likelihood: Likelihood, top: Top, points: int) -> float:
-    return float(likelihood(top.theta, points + 4)[0].sum())
+def _finer(likelihood: Likelihood, top: Top, points: int) -> float | None:
+    """Log-likelihood by more points, None where these would be too many."""
+    if (points + _MORE) ** sum(likelihood.layout.effects) > _MOST_NODES:
+        return None
+    return float(likelihood(top.theta, points + _MORE)[0].sum())
 
 
-def _warned(design: JointDesign, rows: Rows, people: People) -> list[str]:
+def _warned(design: JointDesign, people: People) -> list[str]:
     """Name what stands against a fit before it is tried."""
-    for marker, own in zip(design.markers, rows.markers, strict=True):
-        visits = np.bincount(own.subject, minlength=rows.count)
-        if visits.max() < 2 and len(marker.random_names) > 1:
-            raise StatisticsError(MODEL, "everybody was measured once only", "use --random-effects intercept")
-    if fault := _separated(design, rows, people):
+    if fault := separated(design.event_names, design.covariates(people), people.event):
         raise StatisticsError(MODEL, fault, "leave the term out, or join it with another")
     events = int(people.event.sum())
     terms = len(design.event_names) + len(design.association_names)
     few = f"there are {events} events for {terms} effects on the hazard: trust no standard error."
     return [few] if events < _FEW_EVENTS * terms else []
-
-
-def _separated(design: JointDesign, rows: Rows, people: People) -> str:
-    """Name a yes/no term of the hazard that has no events on one side."""
-    skip = len(design.baseline.names)
-    values = design.hazard(people, np.arange(rows.count), people.end).fixed[:, skip:]
-    for name, column in zip(design.event_names, values.T, strict=True):
-        levels = np.unique(column)
-        for level in levels if len(levels) == 2 else ():
-            if not people.event[column == level].any():
-                return f"nobody with {name} = {level:g} had the event, so its effect has no bound"
-    return ""
 
 
 def _start(
@@ -200,17 +194,37 @@ def _crude_spread(functions: NDArray[np.float64], spread: float) -> NDArray[np.f
     return np.asarray(spread / np.maximum(reach, 1e-12))
 
 
-def _reservations(top: Top, names: tuple[str, ...], likelihood: Likelihood, points: int) -> list[str]:
-    notes = [f"The fit didn't converge: {top.fault}."] if top.fault else []
+def _reservations(top: Top, design: JointDesign, likelihood: Likelihood, people: People, points: int) -> list[str]:
+    """Say what speaks against the fit."""
+    names = parameter_names(design)
+    flat = " and ".join(names[place] for place in top.flat)
+    apart = " apart" if len(top.flat) > 1 else ""
+    why = [top.fault] * bool(top.fault) + [f"the data can't tell {flat}{apart}"] * bool(flat)
+    notes = [f"The fit didn't converge: {'; '.join(why)}."] if why else []
     notes += [
         f"{name} lies at the bound of what can be told apart; it is held there, without a standard error."
         for name, at_bound in zip(names, top.at_bound, strict=True)
         if at_bound
     ]
-    finer = _finer(likelihood, top, points)
-    if abs(finer - top.log_likelihood) > _SAME:
+    if (finer := _finer(likelihood, top, points)) is None:
+        notes.append(f"So many random effects are integrated by {points} points each, which is approximate.")
+    elif abs(finer - top.log_likelihood) > _SAME:
         notes.append(
-            f"{points} quadrature points a random effect are too few: with {points + 4} the log-likelihood is "
+            f"{points} quadrature points a random effect are too few: with {points + _MORE} the log-likelihood is "
             f"{finer:.3f}, not {top.log_likelihood:.3f}. More can be had by --nodes."
         )
-    return notes
+    return notes + _too_coarse(top, design, likelihood.layout, people, points)
+
+
+def _too_coarse(top: Top, design: JointDesign, layout: Layout, people: People, points: int) -> list[str]:
+    """Say so where the hazard is integrated at too few points in time for its shape."""
+    if design.baseline.kind == "piecewise" or design.baseline.time_points >= _FINE_TIMES:
+        return []
+    fine = replace(design, baseline=replace(design.baseline, time_points=_FINE_TIMES))
+    found = float(Likelihood(layout, fine.rows(people))(top.theta, points)[0].sum())
+    if abs(found - top.log_likelihood) <= _SAME_HAZARD:
+        return []
+    return [
+        f"The hazard bends too sharply for {design.baseline.time_points} points in time: with {_FINE_TIMES} the "
+        f"log-likelihood is {found:.3f}, not {top.log_likelihood:.3f}. More can be had by --time-points."
+    ]

@@ -29,7 +29,8 @@ _LOG_2PI = float(np.log(2 * np.pi))
 # Doubles of one array that fit a processor's cache: parts of so many subjects are worked through at once.
 _CACHED = 60_000
 _NEWTON_STEPS, _CONVERGED = 60, 1e-9
-_STEEPEST = 600.0
+# Hazards above this stand still, so that their squares stay numbers.
+_STEEPEST = 200.0
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _Z_95 = 1.959963984540054
 _STEP = 1e-6
+_UNBOUNDED = 700.0
 
 
 @dataclass(frozen=True)
@@ -65,19 +66,14 @@ class JointModel:
     @cached_property
     def converged(self) -> bool:
         """Whether the top was reached, and curves down in every direction."""
-        return not self.top.fault and self._curves_down
-
-    @cached_property
-    def _curves_down(self) -> bool:
-        free = ~self.top.at_bound
-        return bool((np.linalg.eigvalsh(self.top.information[np.ix_(free, free)]) > 0).all())
+        return not self.top.fault and not len(self.top.flat)
 
     @cached_property
     def covariance(self) -> NDArray[np.float64]:
         """Covariance of the parameters' estimates on unbounded scales; zero for those held at a bound."""
         free = ~self.top.at_bound
         covariance = np.zeros_like(self.top.information)
-        inverse = np.linalg.inv if self._curves_down else np.linalg.pinv
+        inverse = np.linalg.pinv if len(self.top.flat) else np.linalg.inv
         covariance[np.ix_(free, free)] = inverse(self.top.information[np.ix_(free, free)])
         return covariance
 
@@ -157,7 +153,9 @@ class JointModel:
             p = 2 * norm.sf(abs(value) / errors[0]) if errors[0] else np.nan
             return name, value, *errors, *limits, p
         slope = abs(onto(value + _STEP) - onto(value - _STEP)) / (2 * _STEP)
-        return name, onto(value), *(slope * error for error in errors), *(onto(limit) for limit in limits), np.nan
+        with np.errstate(over="ignore"):
+            limits = onto(limits[0]), onto(limits[1])
+        return name, onto(value), *(slope * error for error in errors), *limits, np.nan
 
     def _spreads(self, prefix: str, names: tuple[str, ...], place: slice) -> list[tuple[Any, ...]]:
         """Standard deviations and correlations of random effects, by the delta method."""
@@ -171,9 +169,9 @@ class JointModel:
                 for shift in _STEP * np.eye(len(values))
             ]
         )
-        held = self.top.at_bound[place].any()
         rows = []
         for label, value, slope in zip(labels, _spread_values(values, len(names)), slopes.T, strict=True):
+            held = (self.top.at_bound[place] & (slope != 0)).any()
             errors = [
                 np.nan if held else float(np.sqrt(max(slope @ matrix[place, place] @ slope, 0.0)))
                 for matrix in (self.covariance, self.robust_covariance)
@@ -212,8 +210,8 @@ def _spread_values(values: NDArray[np.float64], size: int) -> NDArray[np.float64
 
 def _spread_limits(label: str, value: float, error: float) -> tuple[float, float]:
     """Limits of a spread from its logarithm, of a correlation from Fisher's z."""
-    if ":sd(" in label or label.startswith("random:sd("):
-        factor = np.exp(_Z_95 * error / max(value, 1e-300))
+    if ":sd(" in label:
+        factor = np.exp(min(_Z_95 * error / max(value, 1e-300), _UNBOUNDED))
         return value / factor, value * factor
     inside = float(np.clip(value, -1 + 1e-12, 1 - 1e-12))
     width = _Z_95 * error / (1 - inside**2)

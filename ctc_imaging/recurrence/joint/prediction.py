@@ -10,9 +10,10 @@ import pandas as pd
 from scipy.special import logsumexp
 
 from ctc_imaging.errors import StatisticsError
-from ctc_imaging.recurrence.joint.design import MODEL, People
+from ctc_imaging.recurrence.joint.design import MODEL
 from ctc_imaging.recurrence.joint.fit import fit_joint
 from ctc_imaging.recurrence.joint.likelihood import factor_of, find_centres, gauss_hermite, integrand, rates
+from ctc_imaging.recurrence.joint.people import People, known_covariates
 from ctc_imaging.recurrence.joint.rows import Rows, sum_by
 
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ DRAWS = 400
 _LIMITS = (0.025, 0.975)
 # Draws come from a Student distribution, whose tails are heavier than those of what it stands for.
 _DEGREES = 4.0
-_STEEPEST = 600.0
+_STEEPEST = 200.0
+_FEWEST_DRAWS = 40
+# Subjects predicted for together: more would only fill memory.
+_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,11 @@ class JointPredictor:
 
     def risk(self, history: FollowUp, landmark: float, horizons: Sequence[float]) -> pd.DataFrame:
         """Predict for all subjects at risk; see `predictor.Predictor.risk`."""
-        known = history.at(landmark)
-        known, usable = _complete(self.model, known)
         table = pd.DataFrame(np.nan, index=history.subjects, columns=list(horizons))
-        if usable:
+        at_risk = history.events[history.event_time].to_numpy() > landmark
+        usable = table.index[at_risk & known_covariates(_cut(history, landmark), _needed(self.model))]
+        for low in range(0, len(usable), _AT_ONCE):
+            known = history.subset(usable[low : low + _AT_ONCE]).at(landmark)
             table.loc[known.subjects] = _expected_risk(self.model, known, landmark, horizons)
         return table
 
@@ -104,10 +109,10 @@ def predict_patient(
     Raises
     ------
     StatisticsError
-        If there isn't one subject, a covariate is missing, or a horizon isn't after the landmark or lies beyond
-        what the model was fitted to.
+        If there isn't one subject, a covariate isn't known at the landmark, this lies before time 0, a horizon
+        isn't after it or lies beyond what the model was fitted to, or the draws are too few.
     """
-    _check(model, history, landmark, horizons)
+    _check(model, history, landmark, horizons, draws)
     rows, ahead, count = _rows(model, history, landmark, horizons)
     theta = model.top.theta
     parameters = layout_parameters(model)
@@ -272,23 +277,20 @@ def _quantiles(values: NDArray[np.float64], weights: NDArray[np.float64]) -> tup
     return tuple(values[order[place, columns], columns] for place in picked)
 
 
-def _complete(model: JointModel, known: FollowUp) -> tuple[FollowUp, bool]:
-    """Keep the subjects whose covariates are known."""
-    needed = set(map(str, model.design.event_terms.required_variables))
-    for marker in model.design.markers:
-        needed |= {name for name in marker.needed if name not in known.long}
-    complete = known.events.dropna(subset=sorted(needed & set(known.events)))
-    marked = {name for marker in model.design.markers for name in marker.needed if name not in known.events}
-    if marked:
-        complete = complete[complete[known.id].isin(known.long.dropna(subset=sorted(marked))[known.id])]
-    return (known.subset(complete[known.id]), True) if len(complete) else (known, False)
+def _needed(model: JointModel) -> set[str]:
+    return set(map(str, model.design.event_terms.required_variables)).union(
+        *(marker.needed for marker in model.design.markers)
+    )
 
 
-def _check(model: JointModel, history: FollowUp, landmark: float, horizons: Sequence[float]) -> None:
+def _check(model: JointModel, history: FollowUp, landmark: float, horizons: Sequence[float], draws: int) -> None:
     if len(history.events) != 1:
         raise StatisticsError(MODEL, f"{len(history.events)} subjects are given where one is meant", "choose one")
-    _, complete = _complete(model, history)
-    if not complete:
+    if landmark < 0:
+        raise StatisticsError(MODEL, f"the landmark {landmark:g} lies before time 0", "choose a later one")
+    if draws < _FEWEST_DRAWS:
+        raise StatisticsError(MODEL, f"{draws} draws are too few for limits", f"ask for {_FEWEST_DRAWS} or more")
+    if not known_covariates(_cut(history, landmark), _needed(model)).all():
         raise StatisticsError(MODEL, "a covariate of the subject isn't known", "fill it in")
     if not len(horizons) or min(horizons) <= landmark:
         raise StatisticsError(MODEL, f"a horizon isn't after {landmark:g}", "choose later ones")

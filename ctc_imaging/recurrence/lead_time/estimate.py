@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from ctc_imaging.errors import StatisticsError
-from ctc_imaging.recurrence.lead_time.distributions import LEADS
-from ctc_imaging.recurrence.lead_time.likelihood import FALSE, LOG_SCALE, LOG_SHAPE, SEEN, SHARE, exposures, lay_out
+from ctc_imaging.recurrence.lead_time.distributions import LEADS, log_days
+from ctc_imaging.recurrence.lead_time.likelihood import FALSE, LOG_SCALE, LOG_SHAPE, SEEN, SHARE, SINCE_SURGERY, exposures, lay_out
 from ctc_imaging.recurrence.lead_time.observations import MODEL
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _RELAPSES_PER_RATE = 15
 _MOST_RATES = 4
 _Z_95 = 1.959963984540054
 _STEP = 1e-4
+_SLOPE_LEFT = 0.05
 _GRID = 731
 # Half a sample or relapser of either kind is added, which keeps shares of 0 and 1 finite.
 _PSEUDO = 0.5
@@ -58,13 +59,15 @@ class LeadTime:
         have seen the relapse, among relapses by `horizon_days` that positivity precedes.
     never_positive : Limited
         Share of relapses that positivity doesn't precede.
+    since_surgery : Limited
+        Of the others, the share that is positive from surgery on whatever their lead (residual disease).
     false_positive, true_positive : Limited
         Chance of a sample to be positive before the onset (or without one) and after it.
     patients, relapses : int
     horizon_days : float
     converged : bool
-    parameters, covariance : ndarray of float64
-        As `Likelihood.value_and_gradient` takes them.
+    parameters : ndarray of float64
+        As `Likelihood.by_patient` takes them.
     knots : ndarray of float64
         Days at which the hazard of relapse changes.
     shape : str
@@ -75,6 +78,7 @@ class LeadTime:
     mean_days: Limited
     median_days: Limited
     never_positive: Limited
+    since_surgery: Limited
     false_positive: Limited
     true_positive: Limited
     patients: int
@@ -82,7 +86,6 @@ class LeadTime:
     horizon_days: float
     converged: bool
     parameters: Floats
-    covariance: Floats
     knots: Floats
     shape: str
     log_likelihood: float
@@ -112,56 +115,47 @@ def estimate_lead_time(
     """
     _check(observed)
     likelihood = lay_out(observed, _knots(observed), LEADS[shape])
-    best = minimize(
-        lambda theta: _negative(likelihood, theta),
-        _start(likelihood, observed),
-        jac=True,
-        method="BFGS",
-        options={"gtol": 1e-3, "maxiter": 300},
-    )
-    theta = np.asarray(best.x)
-    covariance = np.linalg.pinv(_hessian(likelihood, theta), hermitian=True)
-    converged = bool(np.abs(best.jac).max() < 0.05)
+    theta, converged = _climb(likelihood, _start(likelihood, observed))
+    spreads = _covariances(likelihood, theta)
     at = likelihood.rates
 
-    def limited(
-        measure: Callable[[Floats], float], up: Callable[[float], float], down: Callable[[float], float]
-    ) -> Limited:
-        return _limits(measure, theta, covariance, up, down)
+    def days(place: int) -> Limited:
+        return _limits(lambda values: _summary(likelihood, values, horizon_days)[place], theta, spreads)
 
-    def share(place: int) -> Limited:
-        return limited(lambda values: float(expit(values[at + place])), _logit, _expit)
-
-    turning = share(SHARE)
+    turning, since, false, seen = (
+        _share_limits(theta, at + place, spreads) for place in (SHARE, SINCE_SURGERY, FALSE, SEEN)
+    )
     return LeadTime(
-        limited(lambda values: _summary(likelihood, values, horizon_days)[0], _log, _exp),
-        limited(lambda values: _summary(likelihood, values, horizon_days)[1], _log, _exp),
-        Limited(1 - turning.value, 1 - turning.high, 1 - turning.low),
-        share(FALSE),
-        share(SEEN),
-        len(observed.patients),
-        int(observed.relapsed.sum()),
-        horizon_days,
-        converged,
-        theta,
-        covariance,
-        likelihood.knots,
-        shape,
-        likelihood.value_and_gradient(theta)[0],
+        mean_days=days(0),
+        median_days=days(1),
+        never_positive=Limited(1 - turning.value, 1 - turning.high, 1 - turning.low),
+        since_surgery=since,
+        false_positive=false,
+        true_positive=seen,
+        patients=len(observed.patients),
+        relapses=int(observed.relapsed.sum()),
+        horizon_days=horizon_days,
+        converged=converged,
+        parameters=theta,
+        knots=likelihood.knots,
+        shape=shape,
+        log_likelihood=likelihood.value_and_gradient(theta)[0],
     )
 
 
 def lead_survival(likelihood: Likelihood, parameters: Floats, horizon_days: float) -> tuple[Floats, Floats]:
     """Share of leads longer than so many days, among relapses by the horizon that positivity precedes.
 
-    The lead min(L, R) exceeds x if L does and relapse comes after x, so it is (1 - G(x)) (F(h) - F(x)) / F(h).
+    The lead min(L, R) exceeds x if L does and relapse comes after x, so it is (1 - (1 - s) G(x)) (F(h) - F(x)) / F(h)
+    where a share s is positive since surgery.
     """
     days = np.linspace(0.0, horizon_days, _GRID)
     rates = np.exp(parameters[: likelihood.rates])
     free = np.exp(-exposures(days, likelihood.knots) @ rates)
     own = parameters[likelihood.rates :]
-    early = likelihood.lead.cdf(days, own[LOG_SCALE], own[LOG_SHAPE])
-    return days, (1 - early) * (free - free[-1]) / (1 - free[-1])
+    early = likelihood.lead.cdf_and_slopes(log_days(days), own[LOG_SCALE], own[LOG_SHAPE])[0]
+    longer = 1 - early * (1 - expit(own[SINCE_SURGERY]))
+    return days, longer * (free - free[-1]) / (1 - free[-1])
 
 
 def _summary(likelihood: Likelihood, parameters: Floats, horizon_days: float) -> tuple[float, float]:
@@ -191,7 +185,7 @@ def _start(likelihood: Likelihood, observed: Observations) -> Floats:
         observed.relapsed, (observed.left + np.where(observed.relapsed, observed.right, 0)) / 2, observed.left
     )
     rate = observed.relapsed.sum() / ends.sum()
-    return np.array([*[np.log(rate)] * likelihood.rates, 0.5, -3.0, 1.5, np.log(150.0), _SHAPE_CENTRE])
+    return np.array([*[np.log(rate)] * likelihood.rates, 0.5, -1.0, -3.0, 1.5, np.log(150.0), _SHAPE_CENTRE])
 
 
 def _negative(likelihood: Likelihood, theta: Floats) -> tuple[float, Floats]:
@@ -199,7 +193,7 @@ def _negative(likelihood: Likelihood, theta: Floats) -> tuple[float, Floats]:
     value, gradient = likelihood.value_and_gradient(theta)
     gradient = gradient.copy()
     at = likelihood.rates
-    for place in (SHARE, FALSE, SEEN):
+    for place in (SHARE, SINCE_SURGERY, FALSE, SEEN):
         share = expit(theta[at + place])
         value += _PSEUDO * (np.log(share) + np.log1p(-share))
         gradient[at + place] += _PSEUDO * (1 - 2 * share)
@@ -209,41 +203,38 @@ def _negative(likelihood: Likelihood, theta: Floats) -> tuple[float, Floats]:
     return -value, -gradient
 
 
-def _hessian(likelihood: Likelihood, theta: Floats) -> Floats:
+def _climb(likelihood: Likelihood, start: Floats) -> tuple[Floats, bool]:
+    best = minimize(
+        lambda theta: _negative(likelihood, theta),
+        start,
+        jac=True,
+        method="BFGS",
+        options={"gtol": 1e-3, "maxiter": 300},
+    )
+    return np.asarray(best.x), bool(np.abs(best.jac).max() < _SLOPE_LEFT)
+
+
+def _covariances(likelihood: Likelihood, theta: Floats) -> tuple[Floats, Floats]:
+    """Covariance of the parameters if the model holds, and one that allows for a lead of another shape (sandwich)."""
     rows = [
         (_negative(likelihood, theta + step)[1] - _negative(likelihood, theta - step)[1]) / (2 * _STEP)
         for step in np.eye(len(theta)) * _STEP
     ]
-    return (np.array(rows) + np.array(rows).T) / 2
+    inverse = np.asarray(np.linalg.pinv((np.array(rows) + np.array(rows).T) / 2, hermitian=True), dtype=np.float64)
+    scores = likelihood.by_patient(theta)[1]
+    return inverse, inverse @ (scores @ scores.T) @ inverse
 
 
-def _limits(
-    measure: Callable[[Floats], float],
-    theta: Floats,
-    covariance: Floats,
-    up: Callable[[float], float],
-    down: Callable[[float], float],
-) -> Limited:
-    """Delta-method limits on a transformed scale."""
-    middle = up(measure(theta))
+def _limits(measure: Callable[[Floats], float], theta: Floats, spreads: tuple[Floats, Floats]) -> Limited:
+    """Delta-method limits by the larger of the two standard errors; days below 0 are cut off."""
+    value = measure(theta)
     slope = np.array(
-        [(up(measure(theta + step)) - up(measure(theta - step))) / (2 * _STEP) for step in np.eye(len(theta)) * _STEP]
+        [(measure(theta + step) - measure(theta - step)) / (2 * _STEP) for step in np.eye(len(theta)) * _STEP]
     )
-    half = _Z_95 * np.sqrt(max(slope @ covariance @ slope, 0.0))
-    return Limited(down(middle), down(middle - half), down(middle + half))
+    half = _Z_95 * np.sqrt(max(0.0, *(slope @ spread @ slope for spread in spreads)))
+    return Limited(value, float(max(value - half, 0.0)), float(value + half))
 
 
-def _log(value: float) -> float:
-    return float(np.log(value))
-
-
-def _exp(value: float) -> float:
-    return float(np.exp(value))
-
-
-def _logit(value: float) -> float:
-    return float(logit(value))
-
-
-def _expit(value: float) -> float:
-    return float(expit(value))
+def _share_limits(theta: Floats, place: int, spreads: tuple[Floats, Floats]) -> Limited:
+    half = _Z_95 * np.sqrt(max(0.0, *(spread[place, place] for spread in spreads)))
+    return Limited(*(float(expit(theta[place] + away)) for away in (0.0, -half, half)))

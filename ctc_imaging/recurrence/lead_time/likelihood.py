@@ -1,7 +1,7 @@
 """The likelihood of blood samples and scans together, integrated over the hidden onset and the hidden relapse.
 
-Relapse comes at R with a piecewise constant hazard. In a share of relapsers CTCs turn positive L days before R, and no
-earlier than surgery; L is independent of R. A sample is positive with one chance before the onset (a false alarm) and
+Relapse comes at R with a piecewise constant hazard. In a share of relapsers CTCs are positive before R: in some of them
+since surgery, in the others from L days before R on, and no earlier than surgery; L is independent of R. A sample is positive with one chance before the onset (a false alarm) and
 another after it. Scans say only between which days R lies. Such models come from screening, where the lead is the
 sojourn time (Day and Walter, Biometrics 1984;40:1-14), and from doubly censored data (De Gruttola and Lagakos,
 Biometrics 1989;45:1-11).
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import expit
 
+from ctc_imaging.recurrence.lead_time.distributions import log_days
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -25,9 +27,10 @@ if TYPE_CHECKING:
     Ints = NDArray[np.intp]
 
 # Names of the parameters that follow the log rates of relapse.
-SHARE, FALSE, SEEN, LOG_SCALE, LOG_SHAPE = range(5)
+SHARE, SINCE_SURGERY, FALSE, SEEN, LOG_SCALE, LOG_SHAPE = range(6)
+PARAMETERS = 6
 _PANEL_DAYS = 45.0
-_NODES = 5
+_NODES, _FUTURE_NODES = 5, 3
 # Beyond what was observed a relapse is looked for up to here, in panels that grow by half.
 _FUTURE_DAYS = 2000.0
 _PANEL_GROWTH = 1.5
@@ -43,8 +46,8 @@ class Likelihood:
         Days at which the hazard of relapse changes.
     lead : Lead
         Shape of the lead's distribution.
-    lags : ndarray of float64, shape (nodes, samples)
-        Days from each sample of the patient to each possible day of relapse.
+    log_lags : ndarray of float64, shape (nodes, samples)
+        Log days from each sample of the patient to each possible day of relapse, as of `distributions.log_days`.
     patient : ndarray of intp, shape (nodes,)
         Whose node it is.
     weight : ndarray of float64, shape (nodes,)
@@ -61,7 +64,7 @@ class Likelihood:
 
     knots: Floats
     lead: Lead
-    lags: Floats
+    log_lags: Floats
     patient: Ints
     weight: Floats
     node_exposure: Floats
@@ -79,22 +82,28 @@ class Likelihood:
         return len(self.knots) + 1
 
     def value_and_gradient(self, parameters: Floats) -> tuple[float, Floats]:
-        """Log-likelihood, and its derivatives.
+        """Log-likelihood, and its derivatives."""
+        values, scores = self.by_patient(parameters)
+        return float(values.sum()), scores.sum(axis=1)
+
+    def by_patient(self, parameters: Floats) -> tuple[Floats, Floats]:
+        """Each patient's log-likelihood (patients,), and its derivatives (parameters, patients).
 
         Parameters
         ----------
-        parameters : ndarray of float64, shape (rates + 5,)
-            Log rates a day; logits of the share of relapsers turning positive before, of a false and of a true positive
-            sample; the lead's two.
+        parameters : ndarray of float64, shape (rates + 6,)
+            Log rates a day; logits of the share of relapsers positive before, of those among them positive since
+            surgery, of a false and of a true positive sample; the lead's two.
         """
         pieces = self.rates
         rate, rest = np.exp(parameters[:pieces]), parameters[pieces:]
-        share, false, seen = (float(expit(rest[place])) for place in (SHARE, FALSE, SEEN))
+        share, since, false, seen = (float(expit(rest[place])) for place in (SHARE, SINCE_SURGERY, FALSE, SEEN))
         chance, by_false, by_seen = self._samples_by_onset(false, seen)
         step, step_false, step_seen = (np.diff(part, axis=1) for part in (chance, by_false, by_seen))
-        early, by_scale, by_shape = self.lead.cdf_and_slopes(self.lags, rest[LOG_SCALE], rest[LOG_SHAPE])
+        early, by_scale, by_shape = self.lead.cdf_and_slopes(self.log_lags, rest[LOG_SCALE], rest[LOG_SHAPE])
         who = self.patient
-        turned = chance[who, 0] + _dot(early, step[who])
+        later = (1 - since) * _dot(early, step[who])
+        turned = chance[who, 0] + later
         never = chance[who, -1]
         given = (1 - share) * never + share * turned
         density = self.weight * np.exp(self.node_piece @ parameters[:pieces] - self.node_exposure @ rate)
@@ -108,12 +117,13 @@ class Likelihood:
             slopes[piece] = np.bincount(who, density * given * change, size)
             slopes[piece] -= beyond * chance[:, -1] * rate[piece] * self.end_exposure[:, piece]
         slopes[pieces + SHARE] = np.bincount(who, density * share_slope * (turned - never), size)
+        slopes[pieces + SINCE_SURGERY] = np.bincount(who, density * share * -since * later, size)
         for place, part, part_step in ((FALSE, by_false, step_false), (SEEN, by_seen, step_seen)):
-            change = (1 - share) * part[who, -1] + share * (part[who, 0] + _dot(early, part_step[who]))
+            change = (1 - share) * part[who, -1] + share * (part[who, 0] + (1 - since) * _dot(early, part_step[who]))
             slopes[pieces + place] = np.bincount(who, density * change, size) + beyond * part[:, -1]
         for place, slope in ((LOG_SCALE, by_scale), (LOG_SHAPE, by_shape)):
-            slopes[pieces + place] = np.bincount(who, density * share * _dot(slope, step[who]), size)
-        return float(np.log(total).sum()), (slopes / total).sum(axis=1)
+            slopes[pieces + place] = np.bincount(who, density * share * (1 - since) * _dot(slope, step[who]), size)
+        return np.log(total), slopes / total
 
     def _samples_by_onset(self, false: float, seen: float) -> tuple[Floats, Floats, Floats]:
         """Chance of each patient's samples by the place of the onset, with derivatives to both logits."""
@@ -149,7 +159,7 @@ def lay_out(observed: Observations, knots: Floats, lead: Lead) -> Likelihood:
     return Likelihood(
         knots,
         lead,
-        days[:, None] - observed.sample_days[patient],
+        log_days(days[:, None] - observed.sample_days[patient]),
         patient,
         weight,
         exposures(days, knots),
@@ -176,7 +186,7 @@ def _nodes(left: float, right: float, open_end: bool) -> tuple[Floats, Floats]:
         edges = np.append(edges[edges < right], right)
     else:
         edges = np.linspace(left, right, int(np.ceil((right - left) / _PANEL_DAYS)) + 1)
-    node, weight = np.polynomial.legendre.leggauss(_NODES)
+    node, weight = np.polynomial.legendre.leggauss(_FUTURE_NODES if open_end else _NODES)
     half, middle = np.diff(edges) / 2, (edges[1:] + edges[:-1]) / 2
     return (middle[:, None] + half[:, None] * node).ravel(), (half[:, None] * weight).ravel()
 

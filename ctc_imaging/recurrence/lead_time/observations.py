@@ -64,12 +64,13 @@ def observe(samples: pd.DataFrame, intervals: pd.DataFrame) -> Observations:
     Returns
     -------
     Observations
-        Of the patients with an interval and at least one sample.
+        Of all patients with an interval. One without a sample before relapse still tells when relapses come: without
+        those who relapse before their first sample, relapse would seem to be late, and the lead long.
 
     Raises
     ------
     StatisticsError
-        If nobody has both.
+        If nobody has both samples and an interval.
     """
     known = samples[samples["patient_id"].isin(intervals.index)]
     right = known["patient_id"].map(intervals["right"])
@@ -77,7 +78,7 @@ def observe(samples: pd.DataFrame, intervals: pd.DataFrame) -> Observations:
     if known.empty:
         raise StatisticsError(MODEL, "no patient has both samples and scans", "give the samples' and scans' tables")
     place = known.groupby("patient_id").cumcount().to_numpy()
-    patients = pd.Index(sorted(known["patient_id"].unique()), name="patient_id")
+    patients = pd.Index(sorted(intervals.index), name="patient_id")
     row = patients.get_indexer(known["patient_id"])
     days = np.full((len(patients), place.max() + 1), np.inf)
     positive = np.zeros(days.shape, dtype=bool)

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy import stats
+from scipy.optimize import brentq
+from scipy.special import gamma, ndtr
 
 from ctc_imaging.recurrence.lead_time.observations import Observations
 
@@ -25,8 +28,9 @@ _DRAWS = 400_000
 class Trial:
     """Truth of a simulated trial; days, and rates a day.
 
-    `lead` is drawn as weibull, lognormal, gamma or uniform, with the mean `lead_days` and the spread `lead_cv` (standard
-    deviation / mean; the uniform's is always .58). `tie` is the correlation of the logarithms of lead and relapse time.
+    `lead` is drawn as weibull, lognormal, gamma or uniform, with the mean `lead_days` and the spread `lead_cv`
+    (standard deviation / mean; the uniform's is always .58). `tie` is the correlation of the normal scores of lead and
+    relapse time; a share `since_surgery` of those who turn positive is so from surgery on.
     """
 
     name: str
@@ -35,6 +39,7 @@ class Trial:
     lead_days: float = 150.0
     lead_cv: float = 0.7
     turning_share: float = 0.65
+    since_surgery: float = 0.0
     false_positive: float = 0.03
     true_positive: float = 0.9
     patients: int = 200
@@ -51,11 +56,10 @@ class Trial:
         """Draw relapse times and onsets of positivity (infinite in those who never turn positive before relapse)."""
         score = rng.standard_normal((2, size))
         score[1] = self.tie * score[0] + np.sqrt(1 - self.tie**2) * score[1]
-        from scipy.special import ndtr
-
         share = np.clip(ndtr(score), 1e-12, 1 - 1e-12)
         relapse = self.relapse_scale * (-np.log1p(-share[0])) ** (1 / self.relapse_shape)
         onset = np.maximum(relapse - self._leads(share[1]), 0.0)
+        onset = np.where(rng.random(size) < self.since_surgery, 0.0, onset)
         return relapse, np.where(rng.random(size) < self.turning_share, onset, np.inf)
 
     def truth(self, horizon_days: float) -> dict[str, float]:
@@ -89,13 +93,11 @@ class Trial:
         for row, (_, _, own, results) in enumerate(patients):
             days[row, : len(own)], positive[row, : len(own)] = own, results
         left, right = (np.array([patient[side] for patient in patients]) for side in (0, 1))
-        told = ((left > 0) | np.isfinite(right)) & np.isfinite(days[:, 0])
+        told = (left > 0) | np.isfinite(right)
         names = pd.Index([f"P{number:03d}" for number in range(self.patients)], name="patient_id")
         return Observations(names, left, right, days, positive).take(told)
 
     def _leads(self, share: Floats) -> Floats:
-        from scipy import stats
-
         mean, cv = self.lead_days, self.lead_cv
         if self.lead == "gamma":
             return np.asarray(stats.gamma.ppf(share, cv**-2, scale=mean * cv**2))
@@ -103,9 +105,6 @@ class Trial:
             spread = np.sqrt(np.log1p(cv**2))
             return np.asarray(mean * np.exp(spread * stats.norm.ppf(share) - spread**2 / 2))
         if self.lead == "weibull":
-            from scipy.optimize import brentq
-            from scipy.special import gamma
-
             shape = brentq(lambda k: gamma(1 + 2 / k) / gamma(1 + 1 / k) ** 2 - 1 - cv**2, 0.3, 20.0)
             return np.asarray(mean / gamma(1 + 1 / shape) * (-np.log1p(-share)) ** (1 / shape))
         return np.asarray(2 * mean * share)

@@ -30,10 +30,13 @@ HORIZON_DAYS = 730.0
 QUANTITIES = ("mean_days", "median_days", "never_positive")
 COLUMNS = ("scenario", "relapses", "true mean", "bias", "coverage", "spread", "median: bias", "coverage")
 COLUMNS += ("never positive: bias", "coverage", "failed", "s")
+# Positive means that the estimate is longer, or larger, than the truth; spread is the standard deviation over trials.
 TRIALS = (
     Trial("five visits in a year", FIVE_VISITS),
     Trial("the same, then half-yearly", EIGHT_VISITS),
     Trial("quarterly", QUARTERLY),
+    Trial("five visits, a third positive since surgery", FIVE_VISITS, since_surgery=1 / 3),
+    Trial("quarterly, a third positive since surgery", QUARTERLY, since_surgery=1 / 3),
     Trial("five visits, lead 90", FIVE_VISITS, lead_days=90),
     Trial("five visits, lead 240", FIVE_VISITS, lead_days=240),
     Trial("quarterly, lead 60", QUARTERLY, lead_days=60),

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
-
 import typer
 
 from ctc_imaging.cli import options
+from ctc_imaging.cli.recurrence.decide import decide
+from ctc_imaging.cli.recurrence.fit import fit
+from ctc_imaging.cli.recurrence.leadtime import leadtime
+from ctc_imaging.cli.recurrence.plan import plan
+from ctc_imaging.cli.recurrence.predict import predict
+from ctc_imaging.cli.recurrence.validate import validate
 
-_EXAMPLES = {
-    "fit": "ctc-imaging recurrence fit run --json",
-    "predict": "ctc-imaging recurrence predict run --patient P007",
-    "validate": "ctc-imaging recurrence validate run --landmarks 90,180 --horizons 730",
-    "leadtime": "ctc-imaging recurrence leadtime run",
-    "decide": "ctc-imaging recurrence decide run --scheme scheme.yaml",
-    "plan": "ctc-imaging recurrence plan --hazard-ratio 0.6",
-}
+_EXAMPLE = "Example: ctc-imaging recurrence"
 
 
 def register(app: options.App) -> None:
     """Add the commands."""
-    group = typer.Typer(
-        help="From counts and follow-up to the risk of recurrence.", epilog=f"Example: {_EXAMPLES['fit']}"
-    )
-    for name, example in _EXAMPLES.items():
-        try:
-            module = importlib.import_module(f"{__name__}.{name}")
-        except ModuleNotFoundError:
-            continue
-        group.command(name, epilog=f"Example: {example}")(getattr(module, name))
+    words = "From counts and follow-up to the risk of recurrence."
+    group = typer.Typer(help=words, epilog=f"{_EXAMPLE} fit run --json")
+    group.command(epilog=f"{_EXAMPLE} fit run --json")(fit)
+    group.command(epilog=f"{_EXAMPLE} predict run --patient P007")(predict)
+    group.command(epilog=f"{_EXAMPLE} validate run --horizons 730")(validate)
+    group.command(epilog=f"{_EXAMPLE} leadtime run")(leadtime)
+    group.command(epilog=f"{_EXAMPLE} decide run --scheme scheme.yaml")(decide)
+    group.command(epilog=f"{_EXAMPLE} plan --hazard-ratio 0.6")(plan)
     app.add_typer(group, name="recurrence")

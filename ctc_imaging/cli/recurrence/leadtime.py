@@ -26,11 +26,11 @@ LastNegative = Annotated[
 ]
 FirstPositive = Annotated[
     str | None,
-    typer.Option("--first-positive", metavar="COL", help="Tables: scan that found it; empty where none did."),
+    typer.Option("--first-positive", metavar="COL", help="Tables: scan that found it; empty if none did."),
 ]
 CutOffName = Annotated[
     str | None,
-    typer.Option("--cutoff", metavar="NAME", help="A published cut-off, such as guo-2018; else the panel's."),
+    typer.Option("--cutoff", metavar="NAME", help="A published cut-off, like guo-2018; else the panel's."),
 ]
 Marker = Annotated[str, typer.Option(metavar="NAME", help="RUN: the marker of markers.csv to compare with.")]
 PositiveFrom = Annotated[
@@ -68,7 +68,8 @@ def leadtime(
 
     columns = {"--long": long, "--events": events, "--id": id, "--time": time, "--positive": positive}
     columns |= {"--last-negative": last_negative, "--first-positive": first_positive}
-    simulated, told = False, []
+    simulated = False
+    told: list[str] = []
     if run is not None:
         if given := [name for name, value in columns.items() if value is not None]:
             raise ConfigError(given[0], "is for tables, and a RUN is given", "leave one of them out")

@@ -11,7 +11,16 @@ from scipy.special import expit
 
 from ctc_imaging.errors import StatisticsError
 from ctc_imaging.recurrence.lead_time.distributions import LEADS, log_days
-from ctc_imaging.recurrence.lead_time.likelihood import FALSE, LOG_SCALE, LOG_SHAPE, SEEN, SHARE, SINCE_SURGERY, exposures, lay_out
+from ctc_imaging.recurrence.lead_time.likelihood import (
+    FALSE,
+    LOG_SCALE,
+    LOG_SHAPE,
+    SEEN,
+    SHARE,
+    SINCE_SURGERY,
+    exposures,
+    lay_out,
+)
 from ctc_imaging.recurrence.lead_time.observations import MODEL
 
 if TYPE_CHECKING:

@@ -1,10 +1,10 @@
 """The likelihood of blood samples and scans together, integrated over the hidden onset and the hidden relapse.
 
 Relapse comes at R with a piecewise constant hazard. In a share of relapsers CTCs are positive before R: in some of them
-since surgery, in the others from L days before R on, and no earlier than surgery; L is independent of R. A sample is positive with one chance before the onset (a false alarm) and
-another after it. Scans say only between which days R lies. Such models come from screening, where the lead is the
-sojourn time (Day and Walter, Biometrics 1984;40:1-14), and from doubly censored data (De Gruttola and Lagakos,
-Biometrics 1989;45:1-11).
+since surgery, in the others from L days before R on, and no earlier than surgery; L is independent of R. A sample is
+positive with one chance before the onset (a false alarm) and another after it. Scans say only between which days R
+lies. Such models come from screening, where the lead is the sojourn time (Day and Walter, Biometrics 1984;40:1-14), and
+from doubly censored data (De Gruttola and Lagakos, Biometrics 1989;45:1-11).
 """
 
 from __future__ import annotations
@@ -109,18 +109,24 @@ class Likelihood:
         density = self.weight * np.exp(self.node_piece @ parameters[:pieces] - self.node_exposure @ rate)
         beyond = np.where(self.open_end, np.exp(-self.end_exposure @ rate), 0.0)
         size = len(beyond)
-        total = np.maximum(np.bincount(who, density * given, size) + beyond * chance[:, -1], 1e-300)
+        # A relapse of the far future has no onset yet, unless CTCs are positive since surgery.
+        always = share * since
+        far = beyond * ((1 - always) * chance[:, -1] + always * chance[:, 0])
+        total = np.maximum(np.bincount(who, density * given, size) + far, 1e-300)
         share_slope = share * (1 - share)
         slopes = np.empty((len(parameters), size))
         for piece in range(pieces):
             change = self.node_piece[:, piece] - rate[piece] * self.node_exposure[:, piece]
             slopes[piece] = np.bincount(who, density * given * change, size)
-            slopes[piece] -= beyond * chance[:, -1] * rate[piece] * self.end_exposure[:, piece]
+            slopes[piece] -= far * rate[piece] * self.end_exposure[:, piece]
+        apart = beyond * (chance[:, 0] - chance[:, -1])
         slopes[pieces + SHARE] = np.bincount(who, density * share_slope * (turned - never), size)
-        slopes[pieces + SINCE_SURGERY] = np.bincount(who, density * share * -since * later, size)
+        slopes[pieces + SHARE] += share_slope * since * apart
+        slopes[pieces + SINCE_SURGERY] = always * (1 - since) * apart - np.bincount(who, density * always * later, size)
         for place, part, part_step in ((FALSE, by_false, step_false), (SEEN, by_seen, step_seen)):
             change = (1 - share) * part[who, -1] + share * (part[who, 0] + (1 - since) * _dot(early, part_step[who]))
-            slopes[pieces + place] = np.bincount(who, density * change, size) + beyond * part[:, -1]
+            slopes[pieces + place] = np.bincount(who, density * change, size)
+            slopes[pieces + place] += beyond * ((1 - always) * part[:, -1] + always * part[:, 0])
         for place, slope in ((LOG_SCALE, by_scale), (LOG_SHAPE, by_shape)):
             slopes[pieces + place] = np.bincount(who, density * share * (1 - since) * _dot(slope, step[who]), size)
         return np.log(total), slopes / total

@@ -112,6 +112,7 @@ def _estimate_lines(lead: MarkerLead) -> list[str]:
         f"it turns positive on average {_days(found.mean_days)} before imaging could first see the relapse; "
         f"in half of them at least {_days(found.median_days)}.",
         f"Never positive before imaging could see it: {_share(found.never_positive)} of relapses.",
+        f"Positive since surgery: {_share(found.since_surgery)} of the others.",
         f"A sample is positive with a chance of {_share(found.true_positive)} once {lead.marker} has turned positive, "
         f"and of {_share(found.false_positive)} otherwise.",
     ]
@@ -123,9 +124,9 @@ def _seen_line(seen: ObservedLead) -> str:
         return f"As seen, corrected for nothing: no relapse had a positive sample before it; {rest}."
     low, high = seen.quartile_days
     return (
-        f"As seen, corrected for nothing: {seen.positive_first} of {seen.relapses} relapses had a positive sample first, "
-        f"a median of {seen.median_days:.0f} days before the scan that found it (middle half {low:.0f} to {high:.0f}); "
-        f"{rest}."
+        f"As seen, corrected for nothing: {seen.positive_first} of {seen.relapses} relapses had a positive sample "
+        f"first, a median of {seen.median_days:.0f} days before the scan that found it (middle half "
+        f"{low:.0f} to {high:.0f}); {rest}."
     )
 
 
@@ -135,9 +136,9 @@ def _alarm_line(lead: MarkerLead) -> str:
     if not alarms.patient_years:
         return f"False alarms: nobody was followed long enough after a sample to tell{late}."
     return (
-        f"False alarms: {alarms.false} in {alarms.patient_years:.1f} patient-years, {alarms.per_patient_year:.2f} a year "
-        f"({alarms.low:.2f} to {alarms.high:.2f}), in {alarms.patients} patients: positive episodes that no relapse "
-        f"followed within {alarms.window_days:g} days{late}."
+        f"False alarms: {alarms.false} in {alarms.patient_years:.1f} patient-years, {alarms.per_patient_year:.2f} a "
+        f"year ({alarms.low:.2f} to {alarms.high:.2f}), in {alarms.patients} patients: positive episodes that no "
+        f"relapse followed within {alarms.window_days:g} days{late}."
     )
 
 

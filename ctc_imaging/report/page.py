@@ -13,6 +13,7 @@ from ctc_imaging.report.batches import batch_page
 from ctc_imaging.report.decision import decision_page
 from ctc_imaging.report.drift import drift_page
 from ctc_imaging.report.gallery import make_gallery
+from ctc_imaging.report.lead_time import lead_time_page
 from ctc_imaging.report.morning import faults, notices
 from ctc_imaging.report.patients import patient_cards
 from ctc_imaging.report.results import basis, result_rows
@@ -93,6 +94,7 @@ def context(run: Run) -> dict[str, Any]:
         "unjudged": int(((run.timeline["visit_status"] == "done") & run.timeline["status"].isna()).sum()),
         "risk": risk_page(run),
         "survival": survival_page(run),
+        "lead_time": lead_time_page(run),
         "decision": decision_page(run),
     }
 

@@ -111,7 +111,7 @@ def test_whoever_recurred_by_the_landmark_is_left_out():
 
 
 @given(seed=st.integers(0, 500), landmark=st.integers(10, 200))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_nothing_after_the_landmark_is_looked_at(seed, landmark):
     rng = np.random.default_rng(seed)
     clinical = clinical_of(*((f"P{number}", 900, None, None, None) for number in range(6)))
@@ -147,7 +147,7 @@ def test_a_cut_off_is_refused_where_volume_or_assay_differ():
     assert judge(published_cutoff("yu-2018"), [5.0], "CellSearch").verdict == "refused"
     assert judge(published_cutoff("yu-2018"), [7.5, 5.0], "CellSearch").verdict == "marked"
     assert judge(published_cutoff("guo-2018"), [5.0], None).verdict == "marked"
-    with pytest.raises(ConfigError, match="7.5 mL"):
+    with pytest.raises(ConfigError, match="holds for 7"):
         usable_cutoff("yu-2018", [5.0], None)
     with pytest.raises(ConfigError, match="doesn't state the blood volume"):
         usable_cutoff("zhou-2020", [5.0], None)

@@ -28,17 +28,8 @@ from .report_fixture import write_run, write_survival
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 SECTIONS = [
-    "night",
-    "samples",
-    "slides",
-    "batches",
-    "drift",
-    "gallery",
-    "patients",
-    "risk",
-    "survival",
-    "decision",
-    "methods",
+    *("night", "samples", "slides", "batches", "drift", "gallery", "patients", "risk", "survival", "lead-time"),
+    *("decision", "methods"),
 ]
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ctc_imaging.errors import ConfigError, StatisticsError
 from ctc_imaging.recurrence.joint.families import FAMILIES
-from ctc_imaging.recurrence.joint.hazard import Baseline, make_baseline
+from ctc_imaging.recurrence.joint.hazard import KRONROD_POINTS, Baseline, make_baseline
 from ctc_imaging.recurrence.joint.people import People, known_covariates
 from ctc_imaging.recurrence.joint.rows import HazardRows, MarkerRows, Rows
 from ctc_imaging.recurrence.joint.spec import ASSOCIATIONS
@@ -206,7 +206,7 @@ def make_design(spec: JointSpec, follow_up: FollowUp) -> tuple[JointDesign, Foll
     times = people.end[people.event]
     if len(times) == 0:
         raise StatisticsError(MODEL, "nobody had the event", "follow the subjects for longer")
-    baseline = make_baseline(spec.baseline, times, float(people.end.max()), spec.knots, spec.time_points)
+    baseline = make_baseline(spec.baseline, times, float(people.end.max()), spec.knots, spec.time_points or KRONROD_POINTS)
     terms = _model_spec(event, people.events, "--event-formula")
     if "Intercept" not in terms.column_names:
         raise ConfigError("--event-formula", "it takes the intercept out", "leave out 0 or -1: the baseline holds it")

@@ -31,10 +31,11 @@ _POINTS = {1: (15, 31), 2: (7, 11, 17), 3: (5, 7, 9), 4: (3, 5)}
 _SAME = 0.02
 _ROUGH_POINTS = 3
 _MORE, _MOST_NODES = 4, 7_000
-# Points in time that show whether those used were enough, and the difference that tells so.
-_FINE_TIMES, _SAME_HAZARD = 40, 0.1
+# Points in time that show whether those used were enough, and standard errors that tell so.
+_FINER_TIMES, _FINE_TIMES, _SAME_ERRORS = 20, 40, 0.03
 # Of the spread that a random effect would have if it made all of the difference between subjects.
 _LEAST_SPREAD, _LARGEST_SPREAD = 1e-4, 1e3
+_ROUGH_DESCENT = 1.5
 _FEW_EVENTS = 10
 
 
@@ -66,8 +67,14 @@ def fit_joint(spec: JointSpec, follow_up: FollowUp) -> JointModel:
     notes += _warned(design, people)
     likelihood = Likelihood(layout, rows)
     start, low, high = _start(design, layout, rows, people)
-    begin = climb_roughly(lambda theta: likelihood(theta, _ROUGH_POINTS), start, low, high)
+    # Rough steps may let a spread vanish, from where Newton's would take long to come back.
+    floor = low.copy()
+    floor[layout.spreads] = start[layout.spreads] - _ROUGH_DESCENT
+    begin = climb_roughly(lambda theta: likelihood(theta, _ROUGH_POINTS), start, floor, high)
     top, points = _top(likelihood, begin, low, high, _points(design))
+    if spec.time_points is None and _moved_by_time(top, finer := _in_time(design, _FINER_TIMES), people, layout, points):
+        design, likelihood = finer, Likelihood(layout, finer.rows(people))
+        top, points = _top(likelihood, top.theta, low, high, (points,))
     notes += _reservations(top, design, likelihood, people, points)
     return JointModel(
         design,
@@ -213,18 +220,26 @@ def _reservations(top: Top, design: JointDesign, likelihood: Likelihood, people:
             f"{points} quadrature points a random effect are too few: with {points + _MORE} the log-likelihood is "
             f"{finer:.3f}, not {top.log_likelihood:.3f}. More can be had by --nodes."
         )
-    return notes + _too_coarse(top, design, likelihood.layout, people, points)
+    fine = _in_time(design, _FINE_TIMES)
+    if design.spec.time_points is not None and _moved_by_time(top, fine, people, likelihood.layout, points):
+        notes.append(
+            f"{design.spec.time_points} points in time are too few for a hazard that bends so sharply. "
+            "More can be had by --time-points."
+        )
+    return notes
 
 
-def _too_coarse(top: Top, design: JointDesign, layout: Layout, people: People, points: int) -> list[str]:
-    """Say so where the hazard is integrated at too few points in time for its shape."""
-    if design.baseline.kind == "piecewise" or design.baseline.time_points >= _FINE_TIMES:
-        return []
-    fine = replace(design, baseline=replace(design.baseline, time_points=_FINE_TIMES))
-    found = float(Likelihood(layout, fine.rows(people))(top.theta, points)[0].sum())
-    if abs(found - top.log_likelihood) <= _SAME_HAZARD:
-        return []
-    return [
-        f"The hazard bends too sharply for {design.baseline.time_points} points in time: with {_FINE_TIMES} the "
-        f"log-likelihood is {found:.3f}, not {top.log_likelihood:.3f}. More can be had by --time-points."
-    ]
+def _in_time(design: JointDesign, time_points: int) -> JointDesign:
+    return replace(design, baseline=replace(design.baseline, time_points=time_points))
+
+
+def _moved_by_time(top: Top, finer: JointDesign, people: People, layout: Layout, points: int) -> bool:
+    """Say whether integrating the hazard at more points in time would move a sum of estimates noticeably.
+
+    The scores by the finer rule tell how far it would, in standard errors, along the direction that moves most.
+    """
+    if finer.baseline.kind == "piecewise" or top.fault or len(top.flat):
+        return False
+    gradient = Likelihood(layout, finer.rows(people))(top.theta, points)[1].sum(axis=0)[~top.at_bound]
+    information = top.information[np.ix_(~top.at_bound, ~top.at_bound)]
+    return bool(gradient @ np.linalg.solve(information, gradient) > _SAME_ERRORS**2)

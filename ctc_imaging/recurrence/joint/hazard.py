@@ -58,7 +58,7 @@ class Baseline:
     time_points : int
         Points of time that the hazard is integrated at, of weibull and spline: 15 by Gauss and Kronrod, as joint
         models usually do; any other number by Gauss and Legendre in the fourth root of time, in which a Weibull hazard
-        that bends sharply near time zero is smooth: 40 are exact in practice.
+        that bends sharply near time zero is smooth: 20 are exact in practice.
     """
 
     kind: str

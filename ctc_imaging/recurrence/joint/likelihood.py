@@ -73,6 +73,13 @@ class Layout:
         ends = np.cumsum([0, *self.sizes])
         return [slice(low, high) for low, high in pairwise(ends)]
 
+    @cached_property
+    def spreads(self) -> NDArray[np.intp]:
+        """Places of the diagonals of the Cholesky factors, the logarithms among their parameters."""
+        blocks = [self.places[3 * number + 2].start for number in range(len(self.effects))]
+        own = [start + np.cumsum(np.arange(1, size + 1)) - 1 for start, size in zip(blocks, self.effects, strict=True)]
+        return np.concatenate(own)
+
     def unpack(self, theta: NDArray[np.float64]) -> Parameters:
         """Name the parts of a vector of parameters."""
         blocks = [theta[place] for place in self.places]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class MarkerLead:
     """One marker's lead; `estimate` is None, with the `reason`, where the data can't carry one.
 
-    `patients` have at least one sample of the marker after surgery, `samples` is how many there are.
+    `patients` are all that were followed, `samples` how many samples of the marker they had after surgery.
     """
 
     marker: str
@@ -51,7 +51,7 @@ class LeadTimes:
     without_prompted : MarkerLead or None
         CTCs, with follow-up ended before each patient's first prompted scan; None without any.
     same_patients : tuple of MarkerLead
-        CTCs and the other marker, on the patients who have both; empty without another marker.
+        CTCs and the other marker, on the patients who are in both tables; empty without another marker.
     horizon_days : float
     notes : tuple of str
     """
@@ -81,7 +81,8 @@ def marker_lead(
     samples : DataFrame
         `patient_id`, `day` after surgery, `positive`.
     intervals : DataFrame
-        As of `interval_censored.recurrence_intervals`. Patients without any sample of the marker are left out.
+        As of `interval_censored.recurrence_intervals`: everybody of whom samples were to be taken, also those who
+        relapsed before the first. Leaving these out would make relapses seem late and the lead long.
     horizon_days, window_days : float
         For the estimate, and for false alarms.
 
@@ -95,7 +96,7 @@ def marker_lead(
         If nobody has both samples and an interval.
     """
     own = samples[samples["day"].notna() & (samples["day"].astype(float) > 0)]
-    observed = observe(own, intervals[intervals.index.isin(own["patient_id"])])
+    observed = observe(own, intervals)
     estimate, reason = _estimated(observed, horizon_days)
     taken = int(np.isfinite(observed.sample_days).sum())
     seen, alarms = observed_lead(observed), false_alarms(observed, window_days)
@@ -148,6 +149,7 @@ def lead_times(
     judged = timeline[timeline["status"].isin(["negative", "positive"])]
     ctc = judged[["patient_id", "day"]].assign(positive=judged["status"] == "positive")
     intervals, notes = recurrence_intervals(clinical, imaging)
+    intervals = intervals[intervals.index.isin(timeline["patient_id"])]
     scans = _days(imaging, clinical, "imaging_date")[["patient_id", "day", "result"]]
     scans = scans[scans["day"] > 0]
 
@@ -158,10 +160,12 @@ def lead_times(
     everybody = lead("CTC", rule, ctc, intervals)
     without = _without_prompted(lead, rule, ctc, scans, intervals, found) if len(found.scans) else None
     other = None if markers is None else _marker_samples(markers, clinical, marker, positive_from)
-    if other is not None and other.empty:
+    if other is not None and not (other["day"] > 0).any():
         notes, other = [*notes, f"The table of markers has no {marker} after surgery."], None
     words = f"{marker} {positive_from:g} or more"
-    pair = () if other is None else _same_patients(lead, (rule, words), ctc, other, intervals, marker)
+    spans = intervals if other is None else intervals[intervals.index.isin(other["patient_id"])]
+    named = (("CTC", rule, ctc), (marker, words, other))
+    pair = () if other is None else tuple(lead(name, how, table, spans) for name, how, table in named)
     return LeadTimes(everybody, found, without, pair, horizon_days, tuple(notes))
 
 
@@ -189,22 +193,6 @@ def _without_prompted(
         right=intervals["right"].where(~ended, np.inf),
     )
     return lead("CTC", rule, samples, shortened)
-
-
-def _same_patients(
-    lead: Callable[[str, str, pd.DataFrame, pd.DataFrame], MarkerLead],
-    rules: tuple[str, str],
-    ctc: pd.DataFrame,
-    other: pd.DataFrame,
-    intervals: pd.DataFrame,
-    marker: str,
-) -> tuple[MarkerLead, ...]:
-    both = set(ctc.loc[ctc["day"].astype(float) > 0, "patient_id"]) & set(other["patient_id"])
-    spans = intervals[intervals.index.isin(both)]
-    if spans.empty:
-        return ()
-    named = (("CTC", rules[0], ctc), (marker, rules[1], other))
-    return tuple(lead(name, words, table, spans) for name, words, table in named)
 
 
 def _marker_samples(markers: pd.DataFrame, clinical: pd.DataFrame, marker: str, positive_from: float) -> pd.DataFrame:

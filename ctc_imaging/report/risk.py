@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # With more patients only those at the highest risk get a page of their own.
 PAGES = 60
 _SURE, _LOW, _HIGH = 0.2, 0.3, 0.6
+_LEAST_STEP = 0.02
 _WORDS = {"MVI": "microvascular invasion (MVI)", "size_cm": "tumour size, each cm"}
 _TICKS = {0.0: "surgery", 91.3: "3 mo", 182.6: "6 mo", 365.25: "1 y", 547.9: "1½ y", 730.0: "2 y", 1095.75: "3 y"}
 
@@ -172,9 +173,10 @@ def _change(course: pd.DataFrame) -> str:
         return "This is the first count after surgery, so there is no earlier risk to compare with."
     before, latest = earlier.iloc[-1], course.iloc[-1]
     step = float(latest["risk"] - before["risk"])
-    moved = "hardly changed" if abs(step) < 0.02 else "went up" if step > 0 else "went down"
+    moved = "hardly changed" if abs(step) < _LEAST_STEP else "went up" if step > 0 else "went down"
     was = f"{percent(before['risk'])} ({percent(before['low'])} to {percent(before['high'])})"
-    return f"The risk {moved} since day {before['time']:.0f}, when it was {was}."
+    passed = " Part of that is the time passed without recurrence." if step <= -_LEAST_STEP else ""
+    return f"The risk {moved} since day {before['time']:.0f}, when it was {was}.{passed}"
 
 
 def _count_change(series: pd.DataFrame) -> str:

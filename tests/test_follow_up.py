@@ -56,7 +56,9 @@ def test_measurements_after_the_end_are_left_out_with_a_note():
     assert follow_up.subset(["b"]).notes == ()
 
 
-@pytest.mark.parametrize("words", [["yes", "no", "Yes"], ["TRUE", "FALSE", "true"], [True, False, True], ["1", "0", "1"]])
+@pytest.mark.parametrize(
+    "words", [["yes", "no", "Yes"], ["TRUE", "FALSE", "true"], [True, False, True], ["1", "0", "1"]]
+)
 def test_the_event_is_read_from_words_too(words):
     assert list(made(events=tables()[1].assign(had=words)).events["had"]) == [True, False, True]
 

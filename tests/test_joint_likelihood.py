@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -75,9 +76,10 @@ class BruteForce:
         pieces = {"weibull": 2, "piecewise": 3, "spline": 5}[spec.baseline]
         ends = np.cumsum([3, extras, triangle, pieces, 1])
         self.beta, self.extra, factor, self.baseline, (self.gamma,), self.alpha = np.split(theta, ends)
-        grid = np.meshgrid(*[np.arange(-9, 9.01, 0.15)] * self.size, indexing="ij")
+        step = 0.08 if self.size == 1 else 0.14
+        grid = np.meshgrid(*[np.arange(-8, 8.01, step)] * self.size, indexing="ij")
         nodes = np.stack([axis.ravel() for axis in grid])
-        self.log_weight = stats.norm.logpdf(nodes).sum(axis=0) + self.size * np.log(0.15)
+        self.log_weight = stats.norm.logpdf(nodes).sum(axis=0) + self.size * np.log(step)
         lower = np.zeros((self.size, self.size))
         lower[np.tril_indices(self.size)] = factor
         np.fill_diagonal(lower, np.exp(np.diag(lower)))
@@ -132,10 +134,10 @@ class BruteForce:
         return np.array([self.log_likelihood(one) for one in range(4)])
 
     def log_likelihood(self, one):
-        place, weight = np.polynomial.legendre.leggauss(90)
+        place, weight = np.polynomial.legendre.leggauss(60)
         edges = [0.0, *(knot for knot in KNOTS[self.spec.baseline] or () if knot < END[one]), END[one]]
         log = self.log_weight + self.log_measured(one)
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in pairwise(edges):
             # In the sixth root of time, where a Weibull hazard is smooth.
             bottom, top = low ** (1 / 6), high ** (1 / 6)
             root = bottom + (top - bottom) * (place + 1) / 2
@@ -391,8 +393,12 @@ def test_a_specification_without_meaning_is_refused(change, fault):
 def test_a_marker_without_meaning_is_refused(change, fault):
     marker = MarkerSpec("y ~ day", "poisson", ("intercept",))
     with pytest.raises(ConfigError, match=fault):
-        design, usable, _ = make_design(JointSpec((MarkerSpec(**{**vars(marker), **change}),)), tiny())
-        design.rows(People(usable))
+        rows_of(JointSpec((MarkerSpec(**{**vars(marker), **change}),)))
+
+
+def rows_of(spec):
+    design, usable, _ = make_design(spec, tiny())
+    return design.rows(People(usable))
 
 
 def test_a_marker_twice_is_refused():

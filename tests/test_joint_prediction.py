@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ctc_imaging.errors import StatisticsError
+from ctc_imaging.errors import ConfigError, StatisticsError
 from ctc_imaging.recurrence.follow_up import FollowUp
 from ctc_imaging.recurrence.joint import (
     JointPredictor,
@@ -92,7 +92,9 @@ def test_nothing_after_the_landmark_is_looked_at(model, others, number, landmark
         assert everybody.iloc[0].to_numpy() == pytest.approx(wanted["risk"].to_numpy(), abs=1e-9)
 
 
-@given(number=st.integers(0, 79), landmark=st.floats(0, 2), steps=st.lists(st.floats(0.01, 0.5), min_size=2, max_size=5))
+@given(
+    number=st.integers(0, 79), landmark=st.floats(0, 2), steps=st.lists(st.floats(0.01, 0.5), min_size=2, max_size=5)
+)
 def test_risk_rises_with_the_horizon_and_lies_within_its_limits(model, others, number, landmark, steps):
     horizons = landmark + np.cumsum(steps)
     found = predict_patient(model, one_of(others, number), landmark, horizons)
@@ -255,7 +257,7 @@ def test_a_level_never_seen_in_training_is_refused():
     fitted = fit_joint(replace(SPEC, event_formula="site"), sites)
     new = one_of(sites, 4)
     new = replace(new, events=new.events.assign(site="c"))
-    with pytest.raises(Exception, match="can't be worked out"):
+    with pytest.raises(ConfigError, match="can't be worked out"):
         predict_patient(fitted, new, 0.1, [2.0])
 
 

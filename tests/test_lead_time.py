@@ -31,6 +31,9 @@ from ctc_imaging.recurrence.lead_time.prompted import until_prompted
 from ctc_imaging.recurrence.lead_time.simulation import QUARTERLY, Trial
 from ctc_imaging.recurrence.lead_time.words import lead_facts, lead_lines
 
+from .report_fixture import SURGERY as RUN_SURGERY
+from .report_fixture import write_run, write_survival
+
 SURGERY = pd.Timestamp("2024-01-10")
 INF = np.inf
 TRIAL = Trial("a trial", QUARTERLY)
@@ -334,6 +337,37 @@ def test_the_command_says_in_one_line_what_is_wrong(plain_tables, capsys, tmp_pa
     assert error.count("\n") == 1
     assert main(["recurrence", "leadtime", str(tmp_path), "--id", "who"]) == 2
     assert "is for tables" in capsys.readouterr().err
+
+
+def test_the_command_reads_a_run(tmp_path, capsys):
+    run = write_run(tmp_path / "run")
+    write_survival(run)
+    assert main(["recurrence", "leadtime", str(run)]) == 2
+    assert "run it with --imaging" in capsys.readouterr().err
+    clinical = pd.read_csv(run / "survival" / "clinical.csv", parse_dates=["last_contact_date", "recurrence_date"])
+    rows = []
+    for patient in clinical.itertuples():
+        relapse = patient.recurrence_date
+        days = pd.Timestamp(RUN_SURGERY) + pd.to_timedelta(np.arange(90, 1500, 90), unit="D")
+        rows += [
+            (patient.patient_id, day, "negative")
+            for day in days
+            if day < (relapse if pd.notna(relapse) else patient.last_contact_date)
+        ]
+        rows += [(patient.patient_id, relapse, "positive")] * pd.notna(relapse)
+    imaging = pd.DataFrame(rows, columns=["patient_id", "imaging_date", "result"]).assign(modality="CT")
+    imaging.to_csv(run / "survival" / "imaging.csv", index=False, date_format="%Y-%m-%d")
+    assert main(["recurrence", "leadtime", str(run), "--json"]) == 0
+    out, err = capsys.readouterr()
+    facts = json.loads(out)
+    assert facts["simulated"]
+    assert "SIMULATED" in err
+    assert facts["ctc"]["rule"].startswith("2 CTC or more in 5 mL (CanPatrol")
+    assert facts["ctc"]["seen"]["relapses"] > 50
+    assert main(["recurrence", "leadtime", str(run), "--cutoff", "zhang-2022"]) == 0
+    assert "doesn't state the assay" in capsys.readouterr().err
+    assert main(["recurrence", "leadtime", str(run), "--cutoff", "yu-2018"]) == 2
+    assert "no sample is of that volume" in capsys.readouterr().err
 
 
 @given(days=st.floats(0.01, 4000), scale=st.floats(3, 7), shape=st.floats(-1, 1.5))

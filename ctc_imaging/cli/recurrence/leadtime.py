@@ -36,8 +36,10 @@ Marker = Annotated[str, typer.Option(metavar="NAME", help="RUN: the marker of ma
 PositiveFrom = Annotated[
     float, typer.Option(metavar="X", help="RUN: from which value it is positive, in the table's unit.")
 ]
-Horizon = Annotated[float, typer.Option(metavar="DAYS", help="Relapses by this day since surgery are meant.")]
-Window = Annotated[float, typer.Option(metavar="DAYS", help="An alarm is false if no relapse follows for so long.")]
+Horizon = Annotated[float, typer.Option(metavar="DAYS", min=1, help="Relapses by this day since surgery are meant.")]
+Window = Annotated[
+    float, typer.Option(metavar="DAYS", min=1, help="An alarm is false if no relapse follows for so long.")
+]
 PromptedDays = Annotated[
     float, typer.Option(metavar="DAYS", help="RUN: an early scan so soon after a positive sample counts as prompted.")
 ]
@@ -93,10 +95,11 @@ def _of_run(run: Path, cutoff: str | None, **settings: object) -> tuple[LeadTime
     from ctc_imaging.clinical import load_imaging, load_markers
     from ctc_imaging.recurrence.lead_time import lead_times
     from ctc_imaging.report.source import read_run
+    from ctc_imaging.report.survival import is_separate
 
     timeline, clinical = tables.run_tables(run)
     source = read_run(run)
-    separate = source.folder.survival.is_dir()
+    separate = is_separate(source)
     places = {
         name: source.folder.survival / f"{name}.csv" if separate else source.folder.table(name)
         for name in ("imaging", "markers")

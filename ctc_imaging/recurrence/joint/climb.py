@@ -17,7 +17,9 @@ Evaluate = Callable[["NDArray[np.float64]"], "tuple[NDArray[np.float64], NDArray
 
 _ROUGH_STEPS, _NEWTON_STEPS = 60, 25
 # What a further step would gain, in units of log-likelihood: rough steps end at the first, Newton's at the second.
-_NEAR, _THERE = 0.3, 1e-9
+_NEAR, _THERE = 0.3, 1e-8
+# Below this a step that doesn't rise says that numbers end, sooner than that it was too long.
+_HARDLY_ANYTHING, _HALVINGS, _FEW_HALVINGS = 1e-5, 12, 2
 _LARGEST_DAMPING = 1e8
 _STEP_OF_ERROR = 3e-4
 # Least curvature along a direction, as a part of the parameters' own: the Hessian's differences are no finer.
@@ -93,7 +95,13 @@ def climb_roughly(
     return theta
 
 
-def climb(evaluate: Evaluate, theta: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]) -> Top:
+def climb(
+    evaluate: Evaluate,
+    theta: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    information: NDArray[np.float64] | None = None,
+) -> Top:
     """Climb to the top from nearby, by Newton steps that are halved where they go too far.
 
     Parameters
@@ -102,6 +110,8 @@ def climb(evaluate: Evaluate, theta: NDArray[np.float64], low: NDArray[np.float6
         The log-likelihood, of enough quadrature points.
     theta, low, high : ndarray of float64, shape (p,)
         Where to start, and the bounds.
+    information : ndarray of float64, shape (p, p), optional
+        About what it is there, if known from a likelihood that is much the same.
 
     Returns
     -------
@@ -109,7 +119,8 @@ def climb(evaluate: Evaluate, theta: NDArray[np.float64], low: NDArray[np.float6
     """
     log, scores = evaluate(theta)
     value, gradient = float(log.sum()), scores.sum(axis=0)
-    information = _information(evaluate, theta, scores)
+    fresh = information is None
+    information = _information(evaluate, theta, scores) if information is None else information
     if not np.isfinite(value) or not np.isfinite(information).all():
         nothing = np.zeros_like(information)
         return Top(theta, value, scores, nothing, np.zeros(len(theta), bool), "it has no end where the climb began")
@@ -122,17 +133,18 @@ def climb(evaluate: Evaluate, theta: NDArray[np.float64], low: NDArray[np.float6
         if left < _THERE:
             fault = ""
             break
-        trial, trial_log, trial_scores = _halved(evaluate, theta, step, value, low, high)
+        tries = _HALVINGS if left > _HARDLY_ANYTHING else _FEW_HALVINGS
+        trial, trial_log, trial_scores = _halved(evaluate, theta, step, value, low, high, tries)
         if trial_log is None:
             # No step rises any further: numbers end here, which is the top if hardly anything was left to gain.
-            fault = "" if left < 1e-5 else "no step raises it any further"
+            fault = "" if left < _HARDLY_ANYTHING else "no step raises it any further"
             break
-        theta, scores, value = trial, trial_scores, float(trial_log.sum())
+        theta, scores, value, fresh = trial, trial_scores, float(trial_log.sum()), False
         gradient = scores.sum(axis=0)
         # An old Hessian serves while each step gains ten times less than the one before.
         if left > 0.1 * before:
-            information = _information(evaluate, theta, scores)
-    information = _information(evaluate, theta, scores)
+            information, fresh = _information(evaluate, theta, scores), True
+    information = information if fresh else _information(evaluate, theta, scores)
     at_bound = _pushing(theta, scores.sum(axis=0), low, high)
     return Top(theta, value, scores, information, at_bound, fault)
 
@@ -144,8 +156,9 @@ def _halved(
     value: float,
     low: NDArray[np.float64],
     high: NDArray[np.float64],
+    tries: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64]]:
-    for halving in range(12):
+    for halving in range(tries):
         trial = np.clip(theta + step * 0.5**halving, low, high)
         log, scores = evaluate(trial)
         if log.sum() > value:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MODEL = "joint model"
 _RANDOM = {"intercept": "1", "slope": "{t}", "spline": "bs({t}, df=3, extrapolation='extend')"}
 _AREA_POINTS = 8
+# Shorter stretches of time have no logarithm once rounded.
+_SHORTEST = 1e-300
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class JointDesign:
         piece, times, weights = self.baseline.points(low, high)
         stretch = owner[piece]
         rows = self.hazard(people, subject[stretch], times)
-        return replace(rows, log_weight=np.log(weights), stretch=stretch)
+        return replace(rows, log_weight=np.log(np.maximum(weights, _SHORTEST)), stretch=stretch)
 
     def visits(self, people: People) -> tuple[MarkerRows, ...]:
         """Make rows of the measurements."""
@@ -206,7 +208,8 @@ def make_design(spec: JointSpec, follow_up: FollowUp) -> tuple[JointDesign, Foll
     times = people.end[people.event]
     if len(times) == 0:
         raise StatisticsError(MODEL, "nobody had the event", "follow the subjects for longer")
-    baseline = make_baseline(spec.baseline, times, float(people.end.max()), spec.knots, spec.time_points or KRONROD_POINTS)
+    time_points = spec.time_points if spec.time_points is not None else KRONROD_POINTS
+    baseline = make_baseline(spec.baseline, times, float(people.end.max()), spec.knots, time_points)
     terms = _model_spec(event, people.events, "--event-formula")
     if "Intercept" not in terms.column_names:
         raise ConfigError("--event-formula", "it takes the intercept out", "leave out 0 or -1: the baseline holds it")

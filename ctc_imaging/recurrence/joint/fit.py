@@ -61,6 +61,7 @@ def fit_joint(spec: JointSpec, follow_up: FollowUp) -> JointModel:
     """
     begun = time.perf_counter()
     design, usable, notes = make_design(spec, follow_up)
+    tries = _points(design)
     people = People(usable)
     rows = design.rows(people)
     layout = make_layout(design)
@@ -71,10 +72,11 @@ def fit_joint(spec: JointSpec, follow_up: FollowUp) -> JointModel:
     floor = low.copy()
     floor[layout.spreads] = start[layout.spreads] - _ROUGH_DESCENT
     begin = climb_roughly(lambda theta: likelihood(theta, _ROUGH_POINTS), start, floor, high)
-    top, points = _top(likelihood, begin, low, high, _points(design))
-    if spec.time_points is None and _moved_by_time(top, finer := _in_time(design, _FINER_TIMES), people, layout, points):
+    top, points = _top(likelihood, begin, low, high, tries)
+    finer = _in_time(design, _FINER_TIMES)
+    if spec.time_points is None and _moved_by_time(top, finer, people, layout, points):
         design, likelihood = finer, Likelihood(layout, finer.rows(people))
-        top, points = _top(likelihood, top.theta, low, high, (points,))
+        top = climb(partial(likelihood, points=points), top.theta, low, high, top.information)
     notes += _reservations(top, design, likelihood, people, points)
     return JointModel(
         design,
@@ -118,11 +120,12 @@ def _top(
     points: tuple[int, ...],
 ) -> tuple[Top, int]:
     """Climb with few points, and on with more of them where these tell another likelihood."""
+    information = None
     for number in points:
-        top = climb(partial(likelihood, points=number), theta, low, high)
+        top = climb(partial(likelihood, points=number), theta, low, high, information)
         if number == points[-1] or (not top.fault and _agrees(likelihood, top, number)):
             return top, number
-        theta = top.theta
+        theta, information = top.theta, None if top.fault else top.information
     raise AssertionError(points)
 
 

@@ -298,7 +298,7 @@ def integrand(
     places, log_weights = grid
     # Effects by node, (q, n, nodes), so that each effect's slice is contiguous.
     effects = centres.modes.T[:, :, None] + np.einsum("nij,kj->ink", centres.spread, places)
-    log = log_weights - 0.5 * np.einsum("ink,ij,jnk->nk", effects, parameters.precision, effects, optimize=True)
+    log = log_weights - 0.5 * (effects * np.tensordot(parameters.precision, effects, 1)).sum(axis=0)
     log += np.log(np.diagonal(centres.spread, axis1=1, axis2=2)).sum(axis=1)[:, None]
     log -= parameters.half_log_determinant + 0.5 * _LOG_2PI * len(effects)
     densities = []
@@ -367,7 +367,7 @@ def _marker_scores(
         extra = [np.einsum("rk,rk->r", weight, one) for one in density.d_extra]
         blocks.append(total @ np.stack(extra, axis=1) if extra else np.empty((rows.count, 0)))
         own = nodes.effects[layout.effect_slices[number]]
-        second = np.einsum("ink,jnk,nk->nij", own, own, chance, optimize=True)
+        second = np.einsum("ink,jnk->nij", own * chance, own)
         blocks.append(_factor_scores(parameters.factors[number], second))
     return blocks
 

@@ -42,7 +42,8 @@ def separated(names: Sequence[str], values: NDArray[np.float64], event: NDArray[
                 return f"nobody with {name} = {level:g} had the event, so its effect has no bound"
     scale = np.maximum(np.abs(values).max(axis=0, initial=0.0), 1e-300)
     scaled = np.column_stack([np.ones(len(values)), values / scale])
-    level_at_events = null_space(scaled[event])
+    # The triangle of the rows has the same null space, and doesn't grow with the subjects.
+    level_at_events = null_space(np.linalg.qr(scaled[event], mode="r"))
     if level_at_events.shape[1] == 0 or event.all():
         return ""
     weights = level_at_events @ _lowest(scaled[~event] @ level_at_events)

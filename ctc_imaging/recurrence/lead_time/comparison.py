@@ -162,10 +162,11 @@ def lead_times(
     other = None if markers is None else _marker_samples(markers, clinical, marker, positive_from)
     if other is not None and not (other["day"] > 0).any():
         notes, other = [*notes, f"The table of markers has no {marker} after surgery."], None
-    words = f"{marker} {positive_from:g} or more"
-    spans = intervals if other is None else intervals[intervals.index.isin(other["patient_id"])]
-    named = (("CTC", rule, ctc), (marker, words, other))
-    pair = () if other is None else tuple(lead(name, how, table, spans) for name, how, table in named)
+    pair: tuple[MarkerLead, ...] = ()
+    if other is not None:
+        spans = intervals[intervals.index.isin(other["patient_id"])]
+        named = (("CTC", rule, ctc), (marker, f"{marker} {positive_from:g} or more", other))
+        pair = tuple(lead(name, words, table, spans) for name, words, table in named)
     return LeadTimes(everybody, found, without, pair, horizon_days, tuple(notes))
 
 

@@ -34,6 +34,8 @@ _NODES, _FUTURE_NODES = 5, 3
 # Beyond what was observed a relapse is looked for up to here, in panels that grow by half.
 _FUTURE_DAYS = 2000.0
 _PANEL_GROWTH = 1.5
+# Keeps the logarithm of an impossible patient finite.
+_LEAST = 1e-300
 
 
 @dataclass(frozen=True)
@@ -95,41 +97,51 @@ class Likelihood:
             Log rates a day; logits of the share of relapsers positive before, of those among them positive since
             surgery, of a false and of a true positive sample; the lead's two.
         """
-        pieces = self.rates
-        rate, rest = np.exp(parameters[:pieces]), parameters[pieces:]
+        rest = parameters[self.rates :]
         share, since, false, seen = (float(expit(rest[place])) for place in (SHARE, SINCE_SURGERY, FALSE, SEEN))
-        chance, by_false, by_seen = self._samples_by_onset(false, seen)
-        step, step_false, step_seen = (np.diff(part, axis=1) for part in (chance, by_false, by_seen))
         early, by_scale, by_shape = self.lead.cdf_and_slopes(self.log_lags, rest[LOG_SCALE], rest[LOG_SHAPE])
-        who = self.patient
-        later = (1 - since) * _dot(early, step[who])
-        turned = chance[who, 0] + later
-        never = chance[who, -1]
-        given = (1 - share) * never + share * turned
-        density = self.weight * np.exp(self.node_piece @ parameters[:pieces] - self.node_exposure @ rate)
-        beyond = np.where(self.open_end, np.exp(-self.end_exposure @ rate), 0.0)
-        size = len(beyond)
-        # A relapse of the far future has no onset yet, unless CTCs are positive since surgery.
-        always = share * since
-        far = beyond * ((1 - always) * chance[:, -1] + always * chance[:, 0])
-        total = np.maximum(np.bincount(who, density * given, size) + far, 1e-300)
-        share_slope = share * (1 - share)
-        slopes = np.empty((len(parameters), size))
-        for piece in range(pieces):
-            change = self.node_piece[:, piece] - rate[piece] * self.node_exposure[:, piece]
-            slopes[piece] = np.bincount(who, density * given * change, size)
-            slopes[piece] -= far * rate[piece] * self.end_exposure[:, piece]
-        apart = beyond * (chance[:, 0] - chance[:, -1])
-        slopes[pieces + SHARE] = np.bincount(who, density * share_slope * (turned - never), size)
-        slopes[pieces + SHARE] += share_slope * since * apart
-        slopes[pieces + SINCE_SURGERY] = always * (1 - since) * apart - np.bincount(who, density * always * later, size)
-        for place, part, part_step in ((FALSE, by_false, step_false), (SEEN, by_seen, step_seen)):
-            change = (1 - share) * part[who, -1] + share * (part[who, 0] + (1 - since) * _dot(early, part_step[who]))
-            slopes[pieces + place] = np.bincount(who, density * change, size)
-            slopes[pieces + place] += beyond * ((1 - always) * part[:, -1] + always * part[:, 0])
-        for place, slope in ((LOG_SCALE, by_scale), (LOG_SHAPE, by_shape)):
-            slopes[pieces + place] = np.bincount(who, density * share * (1 - since) * _dot(slope, step[who]), size)
-        return np.log(total), slopes / total
+        chance, by_false, by_seen = self._samples_by_onset(false, seen)
+        density, beyond = self._relapse(parameters[: self.rates])
+        who, always = self.patient, share * since
+        first, never = chance[:, 0], chance[:, -1]
+        step = np.diff(chance, axis=1)[who]
+
+        def total(near: Floats, far: Floats | float) -> Floats:
+            """Sum over the nodes, and add relapses of the far future."""
+            return np.asarray(np.bincount(who, density * near, len(beyond)) + beyond * far)
+
+        def mixed(part: Floats) -> tuple[Floats, Floats]:
+            """Weigh samples by where the onset may lie, for each node and for relapses of the far future.
+
+            A relapse of the far future has no onset yet, unless CTCs are positive since surgery.
+            """
+            later = (1 - since) * _dot(early, np.diff(part, axis=1)[who])
+            near = (1 - share) * part[who, -1] + share * (part[who, 0] + later)
+            return near, (1 - always) * part[:, -1] + always * part[:, 0]
+
+        near, far = mixed(chance)
+        later = (1 - since) * _dot(early, step)
+        slopes = {
+            SHARE: share * (1 - share) * total((first - never)[who] + later, since * (first - never)),
+            SINCE_SURGERY: always * total(-later, (1 - since) * (first - never)),
+            FALSE: total(*mixed(by_false)),
+            SEEN: total(*mixed(by_seen)),
+            LOG_SCALE: share * (1 - since) * total(_dot(by_scale, step), 0.0),
+            LOG_SHAPE: share * (1 - since) * total(_dot(by_shape, step), 0.0),
+        }
+        by_rate = [
+            total(near * (self.node_piece[:, piece] - rate * self.node_exposure[:, piece]), 0.0)
+            - beyond * far * rate * self.end_exposure[:, piece]
+            for piece, rate in enumerate(np.exp(parameters[: self.rates]))
+        ]
+        value = np.maximum(total(near, far), _LEAST)
+        return np.log(value), np.array([*by_rate, *(slopes[place] for place in range(PARAMETERS))]) / value
+
+    def _relapse(self, log_rates: Floats) -> tuple[Floats, Floats]:
+        """Chance of relapse at each node, and of none in the future looked at."""
+        rate = np.exp(log_rates)
+        density = self.weight * np.exp(self.node_piece @ log_rates - self.node_exposure @ rate)
+        return density, np.where(self.open_end, np.exp(-self.end_exposure @ rate), 0.0)
 
     def _samples_by_onset(self, false: float, seen: float) -> tuple[Floats, Floats, Floats]:
         """Chance of each patient's samples by the place of the onset, with derivatives to both logits."""

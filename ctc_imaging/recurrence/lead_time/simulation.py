@@ -30,7 +30,9 @@ class Trial:
 
     `lead` is drawn as weibull, lognormal, gamma or uniform, with the mean `lead_days` and the spread `lead_cv`
     (standard deviation / mean; the uniform's is always .58). `tie` is the correlation of the normal scores of lead and
-    relapse time; a share `since_surgery` of those who turn positive is so from surgery on.
+    relapse time; a share `since_surgery` of those who turn positive is so from surgery on. `true_alike` is how alike one
+    patient's samples after the onset are: 0 where all patients' are positive with the chance `true_positive`, near 1
+    where in each patient nearly all or nearly none are (intraclass correlation of a beta distributed chance).
     """
 
     name: str
@@ -42,6 +44,7 @@ class Trial:
     since_surgery: float = 0.0
     false_positive: float = 0.03
     true_positive: float = 0.9
+    true_alike: float = 0.0
     patients: int = 200
     relapse_shape: float = 0.9
     relapse_scale: float = 1400.0
@@ -109,13 +112,20 @@ class Trial:
             return np.asarray(mean / gamma(1 + 1 / shape) * (-np.log1p(-share)) ** (1 / shape))
         return np.asarray(2 * mean * share)
 
+    def _sensitivity(self, rng: np.random.Generator) -> float:
+        """Chance of one patient's samples to be positive after the onset."""
+        if not self.true_alike:
+            return self.true_positive
+        size = 1 / self.true_alike - 1
+        return float(rng.beta(size * self.true_positive, size * (1 - self.true_positive)))
+
     def _patient(
         self, rng: np.random.Generator, relapse: float, onset: float, end: float
     ) -> tuple[float, float, Floats, NDArray[np.bool_]]:
         """Last scan before relapse, first one after it, and the samples up to that."""
         days = np.sort(np.maximum(np.array(self.visits) + rng.normal(0, 5, len(self.visits)), 1.0))
         days = days[(rng.random(len(days)) > self.missed) & (days <= end)]
-        chance = np.where(days >= onset, self.true_positive, self.false_positive)
+        chance = np.where(days >= onset, self._sensitivity(rng), self.false_positive)
         positive = rng.random(len(days)) < chance
         scans = np.arange(self.scan_every, end, self.scan_every)
         scans = scans + rng.uniform(-10, 10, len(scans))

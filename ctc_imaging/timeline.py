@@ -74,7 +74,7 @@ def build_timeline(
     dates = pd.to_datetime(samples["sample_date"])
     samples["day"] = (dates - _day_zero(samples, dates, clinical)).dt.days.astype("Int64")
     samples["visit_status"] = np.where(samples["assessable"], "done", "not_assessable")
-    samples["status"] = _status(samples, cutoff)
+    samples["status"] = status_by_cutoff(samples, cutoff)
     samples = samples.sort_values(["patient_id", "sample_date", "sample_id"], kind="stable", ignore_index=True)
     samples["change"] = _changes(samples)
     judged = schedule if clinical is not None else None
@@ -173,7 +173,21 @@ def _day_zero(samples: pd.DataFrame, dates: pd.Series, clinical: pd.DataFrame | 
     return samples["patient_id"].map(surgery)
 
 
-def _status(samples: pd.DataFrame, cutoff: CutOff | None) -> pd.Series:
+def status_by_cutoff(samples: pd.DataFrame, cutoff: CutOff | None) -> pd.Series:
+    """Say of each sample whether it is positive.
+
+    Parameters
+    ----------
+    samples : DataFrame
+        `assessable`, `ctc`, `blood_volume_ml`, `assessed_volume_ml`.
+    cutoff : CutOff or None
+        It holds for samples of its own blood volume only.
+
+    Returns
+    -------
+    Series of str
+        positive or negative; missing where the cut-off can't tell, or too little blood was assessed.
+    """
     status = pd.Series(np.nan, index=samples.index, dtype=object)
     if cutoff is None:
         return status

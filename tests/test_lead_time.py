@@ -155,6 +155,17 @@ def test_the_order_of_patients_and_those_who_tell_nothing_don_t_matter():
     assert estimate_lead_time(padded).mean_days.value == pytest.approx(found.mean_days.value, abs=0.5)
 
 
+@pytest.mark.parametrize("alike", [0.0, 0.5])
+def test_simulated_patients_may_differ_in_how_often_they_are_seen_positive(alike):
+    trial = replace(TRIAL, patients=800, turning_share=1.0, since_surgery=1.0, true_positive=0.7, true_alike=alike)
+    observed = trial.draw(1)
+    taken = np.isfinite(observed.sample_days)
+    assert observed.positive[taken].mean() == pytest.approx(0.7, abs=0.04)
+    several = taken.sum(axis=1) >= 4
+    shares = observed.positive[several].sum(axis=1) / taken[several].sum(axis=1)
+    assert (shares.std() > 0.25) == bool(alike)
+
+
 def test_what_can_t_be_estimated_is_refused():
     few = TRIAL.draw(2).take(np.arange(8))
     with pytest.raises(StatisticsError, match="10 are the least"):

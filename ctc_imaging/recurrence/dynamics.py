@@ -10,7 +10,7 @@ import pandas as pd
 
 from ctc_imaging.errors import TableError
 from ctc_imaging.recurrence.competing import DEATH, RECURRENCE, recurrence_causes
-from ctc_imaging.timeline import PATTERNS, SIGNIFICANCE, _status, before_and_after, change_p_value, patterns_at
+from ctc_imaging.timeline import PATTERNS, SIGNIFICANCE, before_and_after, change_p_value, patterns_at, status_by_cutoff
 
 if TYPE_CHECKING:
     from ctc_imaging.panel import CutOff
@@ -117,7 +117,7 @@ def with_cutoff(timeline: pd.DataFrame, cutoff: CutOff) -> pd.DataFrame:
         raise TableError("timeline", f"{', '.join(missing)} is missing", "give the timeline of a run")
     numbers = {name: pd.to_numeric(timeline[name]) for name in needed - {"assessable"}}
     samples = timeline.assign(assessable=timeline["assessable"].fillna(False).astype(bool), **numbers)
-    return timeline.assign(status=_status(samples, cutoff)).drop(columns="pattern", errors="ignore")
+    return timeline.assign(status=status_by_cutoff(samples, cutoff)).drop(columns="pattern", errors="ignore")
 
 
 def dynamics(timeline: pd.DataFrame, outcomes: pd.DataFrame, landmark_day: float) -> Dynamics:

@@ -30,8 +30,8 @@ class Trial:
 
     `lead` is drawn as weibull, lognormal, gamma or uniform, with the mean `lead_days` and the spread `lead_cv`
     (standard deviation / mean; the uniform's is always .58). `tie` is the correlation of the normal scores of lead and
-    relapse time; a share `since_surgery` of those who turn positive is so from surgery on. `true_alike` is how alike one
-    patient's samples after the onset are: 0 where all patients' are positive with the chance `true_positive`, near 1
+    relapse time; a share `since_surgery` of those who turn positive is so from surgery on. `true_alike` is how alike a
+    patient's samples after the onset are: 0 where everybody's are positive with the chance `true_positive`, near 1
     where in each patient nearly all or nearly none are (intraclass correlation of a beta distributed chance).
     """
 

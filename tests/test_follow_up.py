@@ -95,8 +95,9 @@ def test_a_subset_keeps_both_tables_of_some(ids):
     [
         ({}, {"who": ["a", "a", "c"]}, "a stands there twice"),
         ({}, {"who": ["a", "b", "d"]}, "c isn't in the event table"),
-        ({}, {"end": [50, -1, 9.5]}, "end of b is missing or negative"),
-        ({}, {"end": [50, np.nan, 9.5]}, "end of b is missing or negative"),
+        ({}, {"end": [50, -1, 9.5]}, "end of b is missing, negative or infinite"),
+        ({}, {"end": [50, np.nan, 9.5]}, "end of b is missing, negative or infinite"),
+        ({}, {"end": [50, np.inf, 9.5]}, "end of b is missing, negative or infinite"),
         ({}, {"end": ["50", "soon", "9.5"]}, "end isn't all numbers"),
         ({}, {"had": [1, 2, 0]}, "had isn't 0 or 1"),
         ({}, {"had": [1, np.nan, 0]}, "had isn't 0 or 1"),

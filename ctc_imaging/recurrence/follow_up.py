@@ -46,8 +46,8 @@ class FollowUp:
     Raises
     ------
     TableError
-        If a column is missing, a subject has two events, a time is missing or negative, or measurements belong
-        to nobody.
+        If a column is missing, a subject has two events, a time is missing, negative or infinite, or measurements
+        belong to nobody.
     """
 
     long: pd.DataFrame
@@ -174,8 +174,9 @@ def _checked_events(given: FollowUp) -> pd.DataFrame:
     if (double := events[given.id].duplicated()).any():
         raise TableError(where, f"{_some(events.loc[double, given.id])} stands there twice", "give each one row")
     times = _numbers(events[given.event_time], given.event_time, where)
-    if bad := _some(events.loc[~(times >= 0), given.id]):
-        raise TableError(where, f"{given.event_time} of {bad} is missing or negative", "correct it, or leave them out")
+    if bad := _some(events.loc[~((times >= 0) & np.isfinite(times)), given.id]):
+        fault = f"{given.event_time} of {bad} is missing, negative or infinite"
+        raise TableError(where, fault, "correct it, or leave them out")
     event = _numbers(events[given.event], given.event, where)
     if not event.isin([0.0, 1.0]).all():
         raise TableError(where, f"{given.event} isn't 0 or 1 for everybody", "write 1 for the event, 0 for none")

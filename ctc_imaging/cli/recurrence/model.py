@@ -47,7 +47,7 @@ Baseline = Annotated[str | None, typer.Option("--baseline", metavar="NAME", help
 Knots = Annotated[str | None, typer.Option("--knots", metavar="A,B,C", help="Inner knots of piecewise or spline.")]
 Nodes = Annotated[int | None, typer.Option("--nodes", min=3, metavar="N", help="Quadrature points a random effect.")]
 TimePoints = Annotated[
-    int | None, typer.Option("--time-points", min=3, metavar="N", help="Points the hazard is integrated at; 15.")
+    int | None, typer.Option("--time-points", min=3, metavar="N", help="Points the hazard is integrated at.")
 ]
 
 

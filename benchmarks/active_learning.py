@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from ctc_training.dataset import label_cells
 from ctc_training.reference import call_simulated
-from napari_ctc.queue import doubt
+from napari_ctc.queue_cells import doubt
 from torch import nn
 
 from ctc_imaging.classification import CLASSES, Classifier, load_model

@@ -57,14 +57,18 @@ def find_clusters(cells: pd.DataFrame, labels: Any, rule: ClusterRule, pixel_siz
 
 
 def _neighbours(cells: pd.DataFrame, labels: Any, gap_px: float) -> dict[int, list[int]]:
-    """For each CTC the other cells within the gap of its outline."""
-    found = {}
+    """For each CTC the other cells within the gap of its outline; one that has none on the label image has none."""
+    found: dict[int, list[int]] = {}
+    known = set(cells["cell_id"].tolist())
     ctc = cells.loc[cells["call"] == "ctc", ["cell_id", "y_px", "x_px"]].astype(np.int64)
     for cell_id, y, x in ctc.to_numpy().tolist():
         view = _around(labels, cell_id, y, x, int(np.ceil(gap_px)) + 1)
+        if not (view == cell_id).any():
+            found[cell_id] = []
+            continue
         # Centres of touching pixels lie one pixel apart.
         within = ndimage.distance_transform_edt(view != cell_id) <= gap_px + 1
-        found[cell_id] = [int(other) for other in np.unique(view[within]) if other not in (0, cell_id)]
+        found[cell_id] = [int(other) for other in np.unique(view[within]) if other in known and other != cell_id]
     return found
 
 

@@ -255,7 +255,7 @@ def _count_cells(cells: pd.DataFrame) -> dict[str, Any]:
         "ctc_machine": int((counted & (machine == "ctc")).sum()),
         "ctc_unreviewed": int((is_ctc & ~reviewed).sum()),
         "reviewed": int(reviewed.sum()),
-        "readers": _union(_text(cells, "reader")[reviewed]),
+        "readers": _union(_text(cells, "readers" if "readers" in cells else "reader")[reviewed]),
     }
 
 

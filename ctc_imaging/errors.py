@@ -73,6 +73,10 @@ class VersionError(RunError):
     """A RUN folder was made by a newer version than this one."""
 
 
+class SignedError(RunError):
+    """A signed sample would be changed without a word why."""
+
+
 class SegmentationError(CtcImagingError):
     """An image can't be segmented (empty, constant, not a plane, ...)."""
 

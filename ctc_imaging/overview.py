@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,34 @@ _HATCH_PX = 12
 _BAR_UM = tuple(step * 10**power for power in range(1, 5) for step in (1, 2, 5))
 
 
+@dataclass(frozen=True)
+class FarView:
+    """A slide seen from afar: each pixel is the mean of a square of `factor` px.
+
+    Attributes
+    ----------
+    planes : ndarray of float32, shape (C, height, width)
+        In the order of the channels.
+    factor : int
+    """
+
+    planes: NDArray[np.float32]
+    factor: int
+
+
+def far_view(slide: Slide, channels: Mapping[str, int], max_px: int = 1200) -> FarView:
+    """Shrink a slide until its longer side is at most `max_px`."""
+    factor = -(-max(slide.shape[1:]) // max_px)
+    return FarView(_shrunk(slide, list(channels.values()), factor), factor)
+
+
 def overview(
-    slide: Slide, channels: Mapping[str, int], panel: Panel, quality: Quality, max_px: int = 1200
+    slide: Slide,
+    channels: Mapping[str, int],
+    panel: Panel,
+    quality: Quality,
+    max_px: int = 1200,
+    view: FarView | None = None,
 ) -> NDArray[np.uint8]:
     """Draw a small composite of a slide in the panel's colours, hatched where it can't be assessed.
 
@@ -40,14 +67,16 @@ def overview(
         The slide's verdict.
     max_px : int, default 1200
         The longer side of the picture is at most this.
+    view : FarView, optional
+        Where the slide has been shrunk already.
 
     Returns
     -------
     ndarray of uint8, shape (height, width, 3)
         Red, green, blue, with a scale bar where the pixel size is known.
     """
-    factor = -(-max(slide.shape[1:]) // max_px)
-    small = _shrunk(slide, list(channels.values()), factor)
+    view = view or far_view(slide, channels, max_px)
+    small, factor = view.planes, view.factor
     colours = {channel.short: channel.colour for channel in panel.channels}
     picture = np.zeros((*small.shape[1:], 3), np.float32)
     for short, plane in zip(channels, small, strict=True):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ctc_imaging.classification import Classifier, call_cells, load_model, write_crops
+from ctc_imaging.classification import Classifier, call_cells, load_model, write_crops, write_far_view
 from ctc_imaging.clusters import find_clusters
 from ctc_imaging.cohort import SlideEntry
 from ctc_imaging.config import Settings
@@ -17,9 +17,10 @@ from ctc_imaging.errors import SlideError
 from ctc_imaging.exposure import check_exposure
 from ctc_imaging.files import write_json, write_parquet
 from ctc_imaging.intake import open_copy, take_in
+from ctc_imaging.overview import far_view, overview, write_png
 from ctc_imaging.panel import Panel, load_panel
 from ctc_imaging.parts import current_map
-from ctc_imaging.quality import Quality, assess, overview, write_png
+from ctc_imaging.quality import Quality, assess
 from ctc_imaging.quality_picture import quality_picture
 from ctc_imaging.segmentation import Background, measure_background, segment_slide
 from ctc_imaging.slide import Slide, open_slide
@@ -81,7 +82,9 @@ def _process(slide: Slide, panel: Panel, entry: SlideEntry, folder: Path, settin
     write_parquet(folder / "cells.parquet", _in_order(cells, panel))
     write_crops(folder / "crops.zarr", slide, channels, panel, cells, background, entry.slide_id)
     write_json(folder / "quality.json", quality.to_json())
-    write_png(folder / "overview.png", overview(slide, channels, panel, quality))
+    view = far_view(slide, channels)
+    write_png(folder / "overview.png", overview(slide, channels, panel, quality, view=view))
+    write_far_view(folder / "crops.zarr", view)
     write_png(folder / "quality.png", quality_picture(quality, slide.pixel_size_um))
     return _summary(cells, quality)
 

@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from ctc_imaging.errors import RunError
 from ctc_imaging.files import write_csv
-from ctc_imaging.panel import Panel
-from ctc_imaging.store.ledger import Ledger, Review
-from ctc_imaging.store.reviews import apply_reviews, current_reviews
+from ctc_imaging.reviewed import reviewed_cells
+from ctc_imaging.sign_off import (
+    SIGN_OFF_CSV,
+    current_signatures,
+    sign_off_table,
+    signers_of_samples,
+    signers_of_slides,
+)
+from ctc_imaging.store.ledger import COUNTED, Ledger
+from ctc_imaging.store.reviews import current_reviews
 from ctc_imaging.store.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -30,11 +37,12 @@ class Recount:
     slides: pd.DataFrame
     counts: pd.DataFrame
     timeline: pd.DataFrame
+    sign_off: pd.DataFrame
     notes: tuple[str, ...]
 
 
 def recount(run: RunFolder) -> Recount:
-    """Write slides.csv, counts.csv, timeline.csv, stains.csv, drift.csv and error_rates.csv.
+    """Write slides.csv, counts.csv, timeline.csv, sign_off.csv, stains.csv, drift.csv and error_rates.csv.
 
     Parameters
     ----------
@@ -66,7 +74,10 @@ def recount(run: RunFolder) -> Recount:
     stains = stains[stains["slide_id"].isin(batches["slide_id"])]
     remarks = beside.stain_remarks(beside.stain_figures(stains))
     slides = beside.add_remarks(slide_table(rows), remarks)
+    signed = current_signatures(run)
+    slides = slides.assign(signed_by=signers_of_slides(slides, signed))
     counts = count_samples(slides)
+    counts = counts.assign(signed_by=signers_of_samples(counts, slides))
     controls = beside.judge_controls(counts, batches, panel.cutoff, remarks)
     counts = beside.mark_failed_controls(counts, batches, controls)
     facts = run.read()
@@ -76,14 +87,25 @@ def recount(run: RunFolder) -> Recount:
     schedule = tables.load_schedule(run.table("schedule")) if run.table("schedule").is_file() else None
     timeline = build_timeline(counts, clinical, schedule, panel.cutoff, landmark_day)
     written = {run.slides_csv: slides, run.counts_csv: counts, run.timeline_csv: timeline}
+    written[run.path / SIGN_OFF_CSV] = sign_off_table(run, counts, slides)
     written |= {run.path / beside.STAINS_CSV: stains, run.path / RATES_CSV: rates}
     current = (row for slide in figures for row in slide if row["slide_id"] in set(batches["slide_id"]))
     written[run.path / DRIFT_CSV] = judge_drift(current, facts["model"].get("reference"), facts["simulated"])
     for path, table in written.items():
         write_csv(path, table)
+    _note_record(run)
     notes = tuple(timeline.attrs.get("notes", ()))
     _log.info("counted %d samples of %d slides: %s", len(counts), len(slides), " ".join(notes) or "nothing to note")
-    return Recount(slides, counts, timeline, notes)
+    return Recount(slides, counts, timeline, written[run.path / SIGN_OFF_CSV], notes)
+
+
+def _note_record(run: RunFolder) -> None:
+    """Note in the audit trail on how much of the record these counts rest: who rewrites it must rewrite this too."""
+    with Ledger(run.ledger) as ledger:
+        number, seal = ledger.head()
+        noted = [event.detail for event in ledger.events() if event.event == COUNTED]
+        if number and noted[-1:] != [said := f"{number} {seal}"]:
+            ledger.record("ctc-imaging counts", COUNTED, said)
 
 
 def _slide_rows(
@@ -114,35 +136,3 @@ def _slide_rows(
                 run.slide(entry.slide_id), fault, "remove the folder and run the same command as before"
             ) from error
         yield rows
-
-
-def reviewed_cells(run: RunFolder, slide_id: str, reviews: list[Review], panel: Panel) -> pd.DataFrame:
-    """Read a slide's cells with the reviews applied; where they changed a call, its clusters are found anew.
-
-    Parameters
-    ----------
-    run : RunFolder
-    slide_id : str
-        A slide that is done.
-    reviews : list of Review
-        Of that slide.
-    panel : Panel
-        Its cluster rule is used.
-
-    Returns
-    -------
-    DataFrame
-        The columns of cells.parquet and those of `apply_reviews`.
-    """
-    import pandas as pd
-
-    folder = run.slide(slide_id)
-    cells = apply_reviews(pd.read_parquet(folder / "cells.parquet"), reviews)
-    if (cells["call"] == cells["machine_call"]).all():
-        return cells
-    from ctc_imaging.clusters import find_clusters
-    from ctc_imaging.store.labels import open_labels
-
-    # By the contract y_um = y_px * pixel size, so any cell off the origin tells the scale.
-    pixel_size_um = float((cells["y_um"] + cells["x_um"]).sum() / (cells["y_px"] + cells["x_px"]).sum())
-    return find_clusters(cells, open_labels(folder / "labels.ome.zarr"), panel.clusters, pixel_size_um)

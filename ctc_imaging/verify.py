@@ -14,7 +14,8 @@ from typing import Any
 from ctc_imaging.errors import CtcImagingError, ModelError, RunError, VersionError
 from ctc_imaging.files import sha256_file, sha256_json
 from ctc_imaging.progress import Progress, Tally
-from ctc_imaging.store.ledger import MIGRATED, Ledger, Review, SlideState, copy_ledger
+from ctc_imaging.store.ledger import MIGRATED, Ledger, SlideState, copy_ledger
+from ctc_imaging.store.record import ADD, Review
 from ctc_imaging.store.run_folder import SLIDE_PARTS, RunFolder
 
 # Version 1 of the ledger kept no hashes of results.
@@ -319,8 +320,11 @@ def _check_reviews(run: RunFolder, record: _Record) -> Iterator[Finding]:
 
     run_hash = run.read()["hash"]
     cells: dict[str, set[int]] = defaultdict(set)
+    added = {review.cell for review in record.reviews if review.action == ADD}
     for review in record.reviews:
         state = record.done.get(review.slide_id)
+        if review.cell in added:
+            continue
         if review.run_hash == run_hash and (state is None or state.sha256 == review.slide_sha256):
             cells[review.slide_id].add(review.cell_id)
     for slide_id, reviewed in cells.items():

@@ -35,3 +35,50 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not at {folder}")
     return folder
+
+
+# A real napari window
+
+
+@pytest.fixture(scope="session")
+def qapp_cls():
+    """Come before the application is made, as Qt ends the process where there is no display."""
+    from .napari_fixture import need_display
+
+    need_display()
+    from qtpy.QtWidgets import QApplication
+
+    return QApplication
+
+
+@pytest.fixture
+def review(make_napari_viewer, qtbot):
+    """Open a window on a run and return its viewer and widget."""
+    from napari_ctc.queue import ReviewQueue
+    from napari_ctc.widget import ReviewWidget
+
+    def open_window(run, reader: str = "A", blinded: bool = False, **how):
+        viewer = make_napari_viewer(show=True)
+        widget = ReviewWidget(viewer)
+        viewer.window.add_dock_widget(widget, name="CTC review")
+        # Software rendering is the slowest part of these tests.
+        viewer.window.resize(600, 400)
+        qtbot.waitUntil(widget.isVisible)
+        if run is not None:
+            widget.start(ReviewQueue(run, reader, blinded, **how))
+        return viewer, widget
+
+    return open_window
+
+
+@pytest.fixture
+def press(qtbot):
+    """Press keys, one letter or one Qt key each, in the canvas of a viewer."""
+    from qtpy.QtCore import Qt
+
+    def press_keys(viewer, keys) -> None:
+        canvas = viewer.window._qt_viewer.canvas.native
+        for key in keys:
+            qtbot.keyClick(canvas, getattr(Qt.Key, f"Key_{key}") if isinstance(key, str) else key)
+
+    return press_keys

@@ -80,9 +80,10 @@ def _process(scan: Path, folder: Path, panel: Panel) -> None:
         cells = segment_slide(slide, channels, panel, background, labels, slide.pixel_size_um)
         finish_labels(folder / "labels.ome.zarr", slide.pixel_size_um)
         cells = _called(cells, pd.read_csv(scan.parent / "truth.csv"))
+        cells = cells.assign(cluster_id=np.int64(0), cluster_kind="", focus=1.0, assessed=True)
         write_parquet(folder / "cells.parquet", cells)
         write_crops(folder / "crops.zarr", slide, channels, panel, cells, background)
-    (folder / "quality.json").write_text("{}")
+    (folder / "quality.json").write_text('{"assessable": true, "assessed_fraction": 1.0, "reasons": []}')
     (folder / "overview.png").write_bytes(b"")
 
 

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctc_imaging.errors import RunError
-from ctc_imaging.store.ledger import Ledger, Review, copy_ledger, utc_now, utc_text
+from ctc_imaging.store.ledger import Ledger, copy_ledger, utc_now, utc_text
+from ctc_imaging.store.record import Review
 from ctc_imaging.store.schema import SCHEMA_VERSION
 
 REVIEW = Review("S1", 7, "artefact", "", "A. Reader", utc_now(), "dust", "ctc", "m" * 64, "r" * 64, "s" * 64)
@@ -120,7 +121,7 @@ ATTACKS = [
     "UPDATE reviews SET call = 'ctc'",
     "DELETE FROM reviews",
     "REPLACE INTO reviews SELECT 1, slide_id, cell_id, 'ctc', phenotype, reader, time, reason, earlier_call,"
-    " model_hash, run_hash, slide_sha256 FROM reviews WHERE id = 1",
+    " model_hash, run_hash, slide_sha256, reading, action, detail, seal FROM reviews WHERE id = 1",
     "UPDATE OR REPLACE reviews SET id = 1",
     "UPDATE audit SET actor = 'nobody'",
     "DELETE FROM audit",
@@ -170,7 +171,8 @@ def test_old_reviews_never_change_whatever_is_tried(steps):
 READ_MANY = """
 import sys
 from pathlib import Path
-from ctc_imaging.store.ledger import Ledger, Review, utc_now
+from ctc_imaging.store.ledger import Ledger, utc_now
+from ctc_imaging.store.record import Review
 with Ledger(Path(sys.argv[1]), create=True) as ledger:
     for cell_id in range(25):
         ledger.add_reviews([Review("S1", cell_id, "ctc", "", sys.argv[2], utc_now(), "", "", "", "", "")])

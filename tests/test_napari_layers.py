@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
+from matplotlib.colors import to_rgba
 
 from ctc_imaging.errors import CtcImagingError, RunError
 from ctc_imaging.slide import open_slide
@@ -18,6 +20,7 @@ from .napari_fixture import write_run
 
 pytest.importorskip("napari")
 from napari_ctc.crops import CropSource
+from napari_ctc.far_view import FarFill, empty_far_view, sampled_limits
 from napari_ctc.layers import BLIND_COLOUR, CALL_COLOURS, CELLS, OUTLINES, Scan, open_view, slide_layers
 from napari_ctc.queue import ReviewQueue
 from napari_ctc.reader import get_reader, read
@@ -126,9 +129,10 @@ def test_cells_have_the_colour_of_the_call_in_force_and_none_where_blinded(run, 
     queue.call("leukocyte")
     _, metadata, _ = layers_of(copy)[CELLS]
     place = list(metadata["metadata"]["cell_id"]).index(cell.cell_id)
-    assert metadata["border_color"][place] == CALL_COLOURS["leukocyte"]
-    assert len(set(metadata["border_color"])) > 1
-    assert layers_of(copy, blinded=True)[CELLS][1]["border_color"] == BLIND_COLOUR
+    np.testing.assert_allclose(metadata["border_color"][place], to_rgba(CALL_COLOURS["leukocyte"]), rtol=1e-6)
+    assert len(np.unique(metadata["border_color"], axis=0)) > 1
+    blinded = np.unique(layers_of(copy, blinded=True)[CELLS][1]["border_color"], axis=0)
+    np.testing.assert_allclose(blinded, [to_rgba(BLIND_COLOUR)], rtol=1e-6)
 
 
 def test_without_the_scan_outlines_and_cells_still_open(without_scan):
@@ -170,15 +174,50 @@ def test_a_cell_that_is_no_candidate_has_no_picture_without_the_scan(run, withou
 
 
 def test_the_reader_takes_runs_and_slides_and_nothing_else(run, tmp_path):
-    for path in (run.path, run.description, run.slide(SLIDE)):
+    for path in (run.path, run.description, run.slide(SLIDE), scan_path(run)):
         assert get_reader(str(path)) is read
-    for path in (tmp_path, scan_path(run), run.slides, tmp_path / "nothing"):
+    for path in (tmp_path, run.slides, tmp_path / "nothing", tmp_path / "nothing.tif"):
         assert get_reader(str(path)) is None
     assert get_reader([str(run.path)]) is None
     names = [metadata["name"] for _, metadata, _ in read(str(run.slide(SLIDE)))]
     assert names == ["DAPI", "CK", "VIM", "CD45", "Nucleus outlines", OUTLINES, CELLS]
     with pytest.raises(RunError, match="neither a run nor a slide"):
         read(str(tmp_path))
+
+
+def test_a_scan_alone_opens_with_its_markers(run):
+    layers = read(str(scan_path(run)))
+    assert [metadata["name"] for _, metadata, _ in layers] == ["DAPI", "CK", "VIM", "CD45"]
+    for _, metadata, _ in layers:
+        low, high = metadata["contrast_limits"]
+        assert 0 < low < high
+        assert metadata["scale"] == (0.5, 0.5)
+
+
+def test_a_large_slide_is_seen_from_afar_without_reading_all_of_it_first():
+    slide = SimpleNamespace(shape=(2, 3000, 2600), dtype=np.dtype(np.uint16), pixel_size_um=0.5, close=lambda: None)
+    pixels = np.random.default_rng(0).integers(0, 999, slide.shape).astype(np.uint16)
+    read_px = []
+
+    def window(channels, y0, y1, x0, x1):
+        read_px.append((y1 - y0) * (x1 - x0))
+        return pixels[list(channels), y0:y1, x0:x1]
+
+    slide.read = window
+    scan = Scan(slide, {"dapi": 0, "ck": 1})
+    limits = sampled_limits(scan)
+    assert limits["dapi"] == (pytest.approx(500, abs=20), pytest.approx(997, abs=5))
+    assert sum(read_px) < 0.04 * 3000 * 2600
+    far = empty_far_view(scan)
+    assert far.shape == (2, 1000, 867)
+    fill = FarFill(scan, far)
+    fill.start()
+    while not fill.is_done:
+        pass
+    whole = pixels[:, :, :2598].reshape(2, 1000, 3, 866, 3).mean((2, 4), np.float32).astype(np.uint16)
+    np.testing.assert_allclose(far[:, :, :866], whole, atol=1)
+    levels = scan.levels("dapi", far[0])
+    assert [level.shape for level in levels] == [(3000, 2600), (1500, 1300), (1000, 867)]
 
 
 def test_a_slide_without_results_says_so(run):

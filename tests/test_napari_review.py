@@ -9,30 +9,18 @@ import numpy as np
 import pytest
 
 from ctc_imaging.cli import main
-from ctc_imaging.store.ledger import Ledger, Review
+from ctc_imaging.store.history import UNDO
 from ctc_imaging.store.run_folder import RunFolder
 
-from .napari_fixture import need_display, write_run
+from .napari_fixture import write_run
+from .napari_window import rows_of, words_of
 
 pytest.importorskip("napari")
 from napari_ctc.layers import CALL_COLOURS, CELLS, NUCLEI, OUTLINES
 from napari_ctc.queue import ReviewQueue
-from napari_ctc.record import UNDO
 from napari_ctc.scene import CURRENT
-from napari_ctc.widget import ReviewWidget
 from npe2 import PluginManifest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QWidget
-
-TEN = "EHMCLAULEA"
-CALLS = {"E": "ctc", "H": "ctc", "M": "ctc", "C": "ctc", "L": "leukocyte", "A": "artefact", "U": "indeterminate"}
-
-
-@pytest.fixture(scope="session")
-def qapp_cls():
-    """Come before the application is made, as Qt ends the process where there is no display."""
-    need_display()
-    return QApplication
 
 
 @pytest.fixture(scope="module")
@@ -46,48 +34,8 @@ def run(made, tmp_path) -> RunFolder:
     return RunFolder(tmp_path / "run")
 
 
-@pytest.fixture
-def review(make_napari_viewer, qtbot):
-    """Open a window on a run and return its viewer and widget."""
-
-    def open_window(run: RunFolder | None, reader: str = "A", blinded: bool = False):
-        viewer = make_napari_viewer(show=True)
-        widget = ReviewWidget(viewer)
-        viewer.window.add_dock_widget(widget, name="CTC review")
-        # Software rendering is the slowest part of these tests.
-        viewer.window.resize(600, 400)
-        qtbot.waitUntil(widget.isVisible)
-        if run is not None:
-            widget.start(ReviewQueue(run, reader, blinded))
-        return viewer, widget
-
-    return open_window
-
-
-@pytest.fixture
-def press(qtbot):
-    """Press keys, one letter or one Qt key each, in the canvas of a viewer."""
-
-    def press_keys(viewer, keys) -> None:
-        canvas = viewer.window._qt_viewer.canvas.native
-        for key in keys:
-            qtbot.keyClick(canvas, getattr(Qt.Key, f"Key_{key}") if isinstance(key, str) else key)
-
-    return press_keys
-
-
-def rows_of(run: RunFolder) -> list[Review]:
-    with Ledger(run.ledger) as ledger:
-        return ledger.reviews()
-
-
-def words_of(widget: QWidget) -> list[str]:
-    """All that a person can read in a widget, and what its styles say."""
-    texts = []
-    for part in [widget, *widget.findChildren(QWidget)]:
-        shown = part.text() if hasattr(part, "text") and not part.isHidden() else ""
-        texts += [shown, part.toolTip(), part.styleSheet(), part.windowTitle(), part.objectName()]
-    return [text for text in texts if text]
+TEN = "EHMCLAULEA"
+CALLS = {"E": "ctc", "H": "ctc", "M": "ctc", "C": "ctc", "L": "leukocyte", "A": "artefact", "U": "indeterminate"}
 
 
 def test_every_key_is_in_the_ledger_and_all_is_there_after_closing_without_saving(run, review, press):

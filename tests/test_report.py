@@ -22,7 +22,8 @@ from ctc_imaging.report.gallery import choose
 from ctc_imaging.report.patients import event_days, outcome
 from ctc_imaging.report.pictures import channel_tiles, draw_bar, strip, thumbnail
 from ctc_imaging.report.words import interval, limits, number, p_value, percent, term, whole
-from ctc_imaging.store.ledger import Ledger, Review
+from ctc_imaging.store.ledger import Ledger
+from ctc_imaging.store.record import Review
 
 from .report_fixture import write_run, write_survival
 

@@ -14,11 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctc_imaging.errors import CtcImagingError, RunError, TableError
-from ctc_imaging.recount import recount, reviewed_cells
+from ctc_imaging.recount import recount
+from ctc_imaging.reviewed import reviewed_cells
 from ctc_imaging.store.labels import create_labels, finish_labels
-from ctc_imaging.store.ledger import Ledger, Review
-from ctc_imaging.store.reviews import apply_reviews, export_reviews, import_reviews
+from ctc_imaging.store.ledger import Ledger
+from ctc_imaging.store.record import Review
+from ctc_imaging.store.reviews import export_reviews, import_reviews
 from ctc_imaging.store.run_folder import RunFolder
+from ctc_imaging.store.standing import apply_reviews
 
 FAKES = Path(__file__).parent / "fakes"
 

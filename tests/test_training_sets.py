@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from ctc_imaging.cli import main
 from ctc_imaging.simulation import simulate_slide
-from ctc_imaging.store.ledger import Review
+from ctc_imaging.store.record import Review
 
 CELLS = st.lists(
     st.tuples(st.integers(0, 12), st.integers(0, 9), st.sampled_from(["ctc", "leukocyte", "artefact"])),

@@ -22,8 +22,9 @@ from ctc_imaging.config import Settings
 from ctc_imaging.errors import RunError
 from ctc_imaging.files import sha256_file, sha256_json
 from ctc_imaging.recount import recount
-from ctc_imaging.store.ledger import Ledger, Review, utc_now
+from ctc_imaging.store.ledger import Ledger, utc_now
 from ctc_imaging.store.manifest import hash_parts
+from ctc_imaging.store.record import Review
 from ctc_imaging.store.run_folder import RunFolder
 from ctc_imaging.verify import verify_run
 
@@ -321,7 +322,9 @@ def test_what_a_stopped_run_left_is_a_note(run):
 
 
 def test_results_from_before_hashes_are_a_note_and_damage_to_them_no_traceback(run):
-    sql(run, "DROP TABLE results", "PRAGMA user_version = 1")
+    newer = [f"ALTER TABLE reviews DROP COLUMN {name}" for name in ("reading", "action", "detail", "seal")]
+    indices = ["DROP INDEX reviews_of_action", "DROP INDEX reviews_of_reader"]
+    sql(run, "DROP TABLE results", *indices, *newer, "PRAGMA user_version = 1")
     assert faults(run) == []
     assert ["before they were hashed" in line for line in notes(run)] == [True, True]
     with closing(sqlite3.connect(run.ledger)) as connection:

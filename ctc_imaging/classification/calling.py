@@ -29,12 +29,15 @@ from ctc_imaging.segmentation import Background, measure_background
 
 if TYPE_CHECKING:
     from ctc_imaging.classification.model import Classifier, Thresholds
+    from ctc_imaging.overview import FarView
 
 POSITIVE = 0.5
 TUMOUR_POSITIVE_SNR = 3.0
 # Contrast limits of candidates: from the background to this many units of its noise above it.
 CONTRAST_SNR = 30.0
 CONTRAST_GRID = 8
+# A slide up to this side is quickly read whole.
+SMALL_PX = 4096
 # Eight full batches of the network: a cell has the same company however a slide's cells are shared out.
 CELLS_A_RUN = 8 * BATCH
 
@@ -273,6 +276,25 @@ def write_crops(
     group.attrs.update({"pixel_size_um": UM_PER_PX, "channels": list(panel.shorts), **attributes})
     if slide_id is not None:
         group.attrs["slide_id"] = slide_id
+
+
+def write_far_view(path: Path, view: FarView) -> None:
+    """Add the slide as seen from afar to the group of its crops, for a window that shows all of it at once.
+
+    The array `far_view`, uint16 (C, height, width), is stored as the crops are, by their `scale` and `offset`; its
+    attribute `factor` says how many px of the slide a side of each pixel stands for. A slide that isn't larger than
+    `SMALL_PX` has none.
+    """
+    import zarr
+
+    if max(view.planes.shape[1:]) * view.factor <= SMALL_PX:
+        return
+    group: Any = zarr.open_group(path, mode="r+")
+    scale, offset = (np.array(group.attrs[name], np.float64)[:, None, None] for name in ("scale", "offset"))
+    planes = ((view.planes - offset) / scale).round().clip(0, np.iinfo(np.uint16).max).astype(np.uint16)
+    array = group.create_array("far_view", shape=planes.shape, chunks=(1, *planes.shape[1:]), dtype="uint16")
+    array[:] = planes
+    array.attrs["factor"] = view.factor
 
 
 def _unsupported(cells: pd.DataFrame, panel: Panel, positive: np.ndarray) -> np.ndarray:

@@ -25,6 +25,9 @@ Workers = Annotated[int | None, typer.Option(metavar="N", min=1, help="Slides at
 Reader = Annotated[str, typer.Option(metavar="NAME", help="Who reads.", show_default=False)]
 Blinded = Annotated[bool, typer.Option(help="Hide calls, other readers, patient and visit.")]
 Order = Annotated[str, typer.Option(metavar="NAME", help="doubt, or learning: labels that teach a model most.")]
+SetName = Annotated[str, typer.Option("--set", metavar="NAME", help="Set of cells for a blinded reading.")]
+Round = Annotated[int, typer.Option("--round", metavar="N", min=1, help="From 2 on: the same set once more.")]
+Adjudicate = Annotated[bool, typer.Option("--adjudicate", help="Settle the cells on which readers disagree.")]
 Shape = Annotated[str, typer.Option(metavar="ROWS,COLUMNS", help="Size of a slide in px.")]
 Setting = Annotated[str, typer.Option(metavar="NAME", help="One of the pinned settings, such as standard or dense.")]
 

@@ -13,8 +13,10 @@ from ctc_imaging.report.pictures import data_uri, strip
 from ctc_imaging.report.sections import slide_verdicts
 from ctc_imaging.report.source import Run
 from ctc_imaging.report.words import label, marker
-from ctc_imaging.store.ledger import Ledger, Review
-from ctc_imaging.store.reviews import apply_reviews, current_reviews
+from ctc_imaging.store.ledger import Ledger
+from ctc_imaging.store.record import Review
+from ctc_imaging.store.reviews import current_reviews
+from ctc_imaging.store.standing import apply_reviews
 
 SHOWN = 48
 CLUSTERS = {"ctc": "in a CTC cluster", "ctc_leukocyte": "in a cluster with leukocytes"}

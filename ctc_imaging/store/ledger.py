@@ -1,4 +1,7 @@
-"""The ledger: every slide's state, every review and every event of a run, in one SQLite file."""
+"""The ledger: every slide's state, every review and every event of a run, in one SQLite file.
+
+The reviews may lie in a PostgreSQL database instead, for several readers at once; a file beside the ledger says where.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,25 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ctc_imaging.errors import RunError, VersionError
+from ctc_imaging.store.address import Address, read_address, write_address
+from ctc_imaging.store.record import SIGN, Cell, Record, Review, Run, SealedRow, broken_seals
 from ctc_imaging.store.schema import SCHEMA_VERSION, ledger_faults, upgrade, version_of
+from ctc_imaging.store.signatures import refuse_unmarked
+
+if TYPE_CHECKING:
+    from ctc_imaging.store.postgres import SharedRecord
 
 MIGRATED = "ledger migrated"
 """The event that says when a ledger came to the schema it has."""
+COUNTED = "counted"
+"""The event that says number and seal of the record's last row when it was counted."""
 _BUSY_SECONDS = 30.0
 _UNWRITABLE = "check its permissions, or copy the run to a disk that can be written to"
 _REMEDIES = {
@@ -46,23 +57,6 @@ class SlideState:
 
 
 @dataclass(frozen=True)
-class Review:
-    """One reader's call of one cell; text that isn't known is empty, `time` is ISO 8601 in UTC."""
-
-    slide_id: str
-    cell_id: int
-    call: str
-    phenotype: str
-    reader: str
-    time: str
-    reason: str
-    earlier_call: str
-    model_hash: str
-    run_hash: str
-    slide_sha256: str
-
-
-@dataclass(frozen=True)
 class Event:
     """One line of the audit trail."""
 
@@ -70,9 +64,6 @@ class Event:
     actor: str
     event: str
     detail: str
-
-
-_REVIEW_COLUMNS = tuple(field.name for field in fields(Review))
 
 
 def utc_now() -> str:
@@ -104,6 +95,7 @@ class Ledger:
 
     def __init__(self, path: Path, create: bool = False) -> None:
         self.path = Path(path)
+        self._shared: SharedRecord | None = None
         if not create and not self.path.is_file():
             raise _missing(self.path)
         with _own_errors(self.path):
@@ -130,6 +122,8 @@ class Ledger:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+        if self._shared is not None:
+            self._shared.close()
 
     def set_slides(self, slide_ids: Sequence[str]) -> None:
         """Make these the slides of the run: new ones pending, those no longer among them dropped."""
@@ -188,27 +182,61 @@ class Ledger:
         return found
 
     def faults(self) -> list[str]:
-        """List what is wrong with the file: damaged pages, other tables or triggers than ours, lost records."""
+        """List what is wrong: damaged pages, other tables or triggers than ours, lost records, broken seals."""
         with _own_errors(self.path):
-            return list(ledger_faults(self._connection))
+            found = list(ledger_faults(self._connection))
+        rows = self.sealed_rows()
+        return [*found, *broken_seals(rows), *self._lost_anchors(rows)]
+
+    def _lost_anchors(self, rows: Sequence[SealedRow]) -> Iterator[str]:
+        """Look whether the record still has the rows that were counted: who writes all of it anew seals it anew."""
+        seals = {row.number: row.seal for row in rows}
+        for event in self.events():
+            if event.event == COUNTED:
+                number, _, seal = event.detail.partition(" ")
+                if seals.get(int(number)) != seal:
+                    yield f"row {number} of the reviews isn't the one that was counted on {event.time[:19]}"
+                    return
 
     def add_reviews(self, reviews: Iterable[Review]) -> None:
         """Append reviews, all or none of them."""
         self.merge_reviews(lambda _: tuple(reviews))
 
     def merge_reviews(self, choose: Callable[[Sequence[Review]], Iterable[Review]]) -> None:
-        """Append what `choose` makes of the reviews so far; nobody else can add any meanwhile."""
-        marks = ", ".join("?" for _ in _REVIEW_COLUMNS)
-        with self._transaction() as connection:
-            rows = [tuple(asdict(review).values()) for review in choose(self.reviews())]
-            connection.executemany(f"INSERT INTO reviews ({', '.join(_REVIEW_COLUMNS)}) VALUES ({marks})", rows)
+        """Append what `choose` makes of the reviews so far; nobody else can add any meanwhile.
+
+        Raises
+        ------
+        SignedError
+            If one is about a signed sample and doesn't say why.
+        """
+        self._reviews().append(lambda rows: choose([row.review for row in rows]))
+
+    def append_review(
+        self, choose: Callable[[Sequence[SealedRow]], Iterable[Review]], cell: Cell, reader: str
+    ) -> list[SealedRow]:
+        """Append what `choose` makes of the reviews of one cell, the reader's latest, and the signatures.
+
+        However many reviews there are, it costs the same.
+
+        Raises
+        ------
+        SignedError
+            If one is about a signed sample and doesn't say why.
+        """
+        return self._reviews().append(choose, cell, reader)
 
     def reviews(self, slide_id: str | None = None) -> list[Review]:
-        """Return the reviews in the order they were added, of one slide or of all."""
-        where, values = ("", ()) if slide_id is None else ("WHERE slide_id = ?", (slide_id,))
-        statement = f"SELECT {', '.join(_REVIEW_COLUMNS)} FROM reviews {where} ORDER BY id"
-        with _own_errors(self.path):
-            return [Review(*row) for row in self._connection.execute(statement, values)]
+        """Return the reviews in the order they were added, of one slide or of all; signatures aren't among them."""
+        return [row.review for row in self.sealed_rows(slide_id) if row.review.action != SIGN]
+
+    def sealed_rows(self, slide_id: str | None = None) -> list[SealedRow]:
+        """Return the record as it stands, signatures too, of one slide or whole."""
+        return self._reviews().rows(slide_id)
+
+    def head(self) -> tuple[int, str]:
+        """Return number and seal of the record's last row, which vouches for all before it."""
+        return self._reviews().head()
 
     def record(self, actor: str, event: str, detail: str = "") -> None:
         """Append an event to the audit trail."""
@@ -253,6 +281,56 @@ class Ledger:
                     raise
                 time.sleep(0.05)
 
+    def _reviews(self) -> Record:
+        """Return the record, where it lies now: another process may have moved it since."""
+        address = read_address(self.path)
+        if address is None:
+            return Record(self._read, self._write, refuse_unmarked)
+        if self._shared is None or self._shared.address != address:
+            from ctc_imaging.store.postgres import SharedRecord
+
+            self._shared = SharedRecord(address)
+        return self._shared.record
+
+    @contextmanager
+    def _read(self) -> Iterator[Run]:
+        with _own_errors(self.path):
+            yield lambda statement, values=(): self._connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def _write(self) -> Iterator[Run]:
+        with self._transaction() as connection:
+            if read_address(self.path) is not None:
+                raise RunError(self.path, "the reviews were moved to a server just now", "give the call again")
+            yield lambda statement, values=(): connection.execute(statement, values).fetchall()
+
+    def share(self, address: Address) -> int:
+        """Move the reviews to a PostgreSQL database; from then on everybody's go there.
+
+        Parameters
+        ----------
+        address : Address
+
+        Returns
+        -------
+        int
+            How many rows were taken along; those here stay as they are, and count no more.
+
+        Raises
+        ------
+        RunError
+            If the reviews lie on a server already, or the database can't be used.
+        """
+        from ctc_imaging.store.postgres import SharedRecord
+
+        here = Record(self._read, self._write, refuse_unmarked)
+        with self._write(), closing(SharedRecord(address)) as there:
+            rows = here.rows()
+            there.take_over(rows)
+            write_address(self.path, address)
+        self.record("ctc-imaging review share", "reviews moved", f"{len(rows)} rows to {address.shown}")
+        return len(rows)
+
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with _own_errors(self.path):
@@ -282,6 +360,8 @@ def copy_ledger(path: Path, target: Path) -> None:
     """
     if not path.is_file():
         raise _missing(path)
+    if (address := read_address(path)) is not None:
+        write_address(target, address)
     if not os.access(path.parent, os.W_OK):
         # SQLite can't share a file in such a folder; but then nobody writes there either.
         for name in (path.name, f"{path.name}-wal"):

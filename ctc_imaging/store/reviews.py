@@ -1,7 +1,8 @@
-"""Reviews as tables: imported all or none, added to the ledger, applied to a slide's cells."""
+"""Reviews as tables: imported all or none, added to the ledger."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,22 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 from ctc_imaging.errors import TableError
 from ctc_imaging.files import write_csv, write_parquet
-from ctc_imaging.store.ledger import Ledger, Review, utc_now, utc_text
+from ctc_imaging.store.ledger import Ledger, utc_now, utc_text
+from ctc_imaging.store.record import ADD, CALL, MERGE, OUTLINE, SIGN, Cell, Review
 from ctc_imaging.store.run_folder import RunFolder
+from ctc_imaging.store.signatures import as_amendment, signatures_of
 from ctc_imaging.tables import Row, nearest, read_table
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 CALLS = ("ctc", "leukocyte", "artefact", "indeterminate")
 PHENOTYPES = ("epithelial", "hybrid", "mesenchymal", "undetermined")
+_ACTIONS = (CALL, ADD, MERGE, OUTLINE)
 _SYNONYMS = {"unsure": "indeterminate", "artifact": "artefact"}
 _REQUIRED = ("slide_id", "cell_id", "call", "reader")
-_OPTIONAL = ("phenotype", "time", "reason", "earlier_call", "model_hash", "run_hash", "slide_sha256")
+_OPTIONAL = (
+    *("phenotype", "time", "reason", "earlier_call", "model_hash", "run_hash", "slide_sha256"),
+    *("reading", "action", "detail"),
+)
 # Clocks of laboratories and time zones left out make a review seem made later than now.
 _CLOCK_TOLERANCE = timedelta(days=1)
-
-Cell = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -66,13 +71,14 @@ def import_reviews(run: RunFolder, file: Path) -> ReviewImport:
         hashes = {slide_id: state.sha256 for slide_id, state in ledger.slides().items() if state.state == "done"}
         context = {"model_hash": facts["model"]["hash"], "run_hash": facts["hash"]}
         given = [_check(row, hashes, context) for row in rows]
-        machine = _machine_calls(run, rows, given)
+        signatures = signatures_of(ledger.sealed_rows(), facts["hash"])
+        machine = _machine_calls(run, rows, given, ledger.reviews())
         _check_once(rows, given)
         fresh: list[Review] = []
 
         def choose(existing: Sequence[Review]) -> list[Review]:
             ours = [review for review in existing if _applies(review, facts["hash"], hashes)]
-            fresh.extend(_fresh(given, ours, machine))
+            fresh.extend(as_amendment(review, signatures) for review in _fresh(given, ours, machine))
             return fresh
 
         ledger.merge_reviews(choose)
@@ -110,57 +116,17 @@ def export_reviews(run: RunFolder, file: Path) -> int:
 
 def current_reviews(run: RunFolder, ledger: Ledger) -> dict[str, list[Review]]:
     """Return, by slide, the reviews of the cells as they are now: made on this run and this scan."""
-    run_hash = run.read()["hash"]
     hashes = {slide_id: state.sha256 for slide_id, state in ledger.slides().items() if state.state == "done"}
+    return applying(ledger.reviews(), run.read()["hash"], hashes)
+
+
+def applying(rows: Iterable[Review], run_hash: str, hashes: Mapping[str, str]) -> dict[str, list[Review]]:
+    """Return, by slide, the rows that were made on a run and on scans of these hashes, and are no signatures."""
     found: dict[str, list[Review]] = defaultdict(list)
-    for review in ledger.reviews():
-        if _applies(review, run_hash, hashes):
+    for review in rows:
+        if review.action != SIGN and _applies(review, run_hash, hashes):
             found[review.slide_id].append(review)
     return dict(found)
-
-
-def apply_reviews(cells: pd.DataFrame, reviews: Iterable[Review]) -> pd.DataFrame:
-    """Put the latest review of each cell in the place of the machine's call.
-
-    Parameters
-    ----------
-    cells : DataFrame
-        A slide's cells.parquet.
-    reviews : iterable of Review
-        Of that slide, in the order they were added; of two of the same time the later added one wins.
-
-    Returns
-    -------
-    DataFrame
-        A copy with final `call` and `phenotype`, and `machine_call`, `machine_phenotype`, `reviewed` (bool),
-        `reader` (empty where not reviewed).
-    """
-    latest = {review.cell_id: review for review in sorted(reviews, key=lambda review: review.time)}
-    of_cell = [latest.get(int(cell_id)) for cell_id in cells["cell_id"]]
-    called = zip(of_cell, cells["call"], cells["phenotype"], strict=True)
-    final = [_final(review, call, phenotype) for review, call, phenotype in called]
-    return cells.assign(
-        call=_texts([call for call, _ in final], cells),
-        phenotype=_texts([phenotype for _, phenotype in final], cells),
-        machine_call=cells["call"],
-        machine_phenotype=cells["phenotype"],
-        reviewed=[review is not None for review in of_cell],
-        reader=_texts([review.reader if review else "" for review in of_cell], cells),
-    )
-
-
-def _final(review: Review | None, call: str, phenotype: str) -> tuple[str, str]:
-    if review is None:
-        return call, phenotype
-    if review.call != "ctc":
-        return review.call, ""
-    return "ctc", review.phenotype or (phenotype if call == "ctc" else "undetermined")
-
-
-def _texts(values: list[str], cells: pd.DataFrame) -> pd.Series:
-    import pandas as pd
-
-    return pd.Series(values, index=cells.index, dtype=object)
 
 
 def _applies(review: Review, run_hash: str, hashes: Mapping[str, str]) -> bool:
@@ -217,6 +183,9 @@ def _check(row: Row, hashes: Mapping[str, str], context: Mapping[str, str]) -> R
         time=_time(row),
         reason=row.text("reason") or "",
         earlier_call="",
+        reading=row.text("reading") or "",
+        action=row.choice("action", _ACTIONS) or CALL,
+        detail=_detail(row),
         slide_sha256=hashes[slide_id],
         **context,
     )
@@ -224,6 +193,16 @@ def _check(row: Row, hashes: Mapping[str, str], context: Mapping[str, str]) -> R
         if row.text(name) not in (None, getattr(review, name)):
             raise row.error(name, "the review was made on another run or scan", "its cells may be others: review anew")
     return review
+
+
+def _detail(row: Row) -> str:
+    text = row.text("detail") or ""
+    try:
+        if text and not isinstance(json.loads(text), dict):
+            raise ValueError
+    except ValueError as error:
+        raise row.error("detail", f"{text!r} is no JSON object", "export the table anew") from error
+    return text
 
 
 def _time(row: Row) -> str:
@@ -239,25 +218,28 @@ def _time(row: Row) -> str:
     return time
 
 
-def _machine_calls(run: RunFolder, rows: Sequence[Row], given: Sequence[Review]) -> dict[Cell, str]:
-    """Read the machine's calls of the slides concerned, and check that every cell exists."""
+def _machine_calls(
+    run: RunFolder, rows: Sequence[Row], given: Sequence[Review], existing: Sequence[Review]
+) -> dict[Cell, str]:
+    """Read the machine's calls of the slides concerned, and check that every cell exists, or was added by a reader."""
     import pandas as pd
 
     calls: dict[Cell, str] = {}
     for slide_id in dict.fromkeys(review.slide_id for review in given):
         cells = pd.read_parquet(run.slide(slide_id) / "cells.parquet", columns=["cell_id", "call"])
         calls |= {(slide_id, int(cell)): str(call) for cell, call in zip(cells["cell_id"], cells["call"], strict=True)}
+    calls |= {review.cell: "" for review in (*existing, *given) if review.action == ADD}
     for row, review in zip(rows, given, strict=True):
-        if _cell(review) not in calls:
+        if review.cell not in calls:
             raise row.error("cell_id", f"slide {review.slide_id} has no cell {review.cell_id}", "check the ids")
     return calls
 
 
 def _check_once(rows: Sequence[Row], given: Sequence[Review]) -> None:
     """Without times nobody could tell which of two calls is the later one."""
-    seen: set[tuple[Cell, str]] = set()
+    seen: set[tuple[Cell, str, str, str]] = set()
     for row, review in zip(rows, given, strict=True):
-        key = (_cell(review), review.reader)
+        key = (review.cell, review.reader, review.reading, review.action)
         if not review.time and key in seen:
             raise row.error("time", "this reader calls this cell twice and no time says in which order", "add times")
         seen |= {key} if not review.time else set()
@@ -268,15 +250,15 @@ def _fresh(given: Sequence[Review], existing: Sequence[Review], machine: Mapping
     now = utc_now()
     history: dict[Cell, list[Review]] = defaultdict(list)
     for review in existing:
-        history[_cell(review)].append(review)
+        history[review.cell].append(review)
     for review in sorted(given, key=lambda review: review.time or now):
-        earlier = history[_cell(review)]
+        earlier = history[review.cell]
         if _is_known(review, earlier):
             continue
         dated = replace(review, time=review.time or now)
         before = [other for other in earlier if other.time <= dated.time]
         # max returns the first of equals, and of two reviews of one time the later added one counts.
-        in_force = max(reversed(before), key=lambda other: other.time).call if before else machine[_cell(review)]
+        in_force = max(reversed(before), key=lambda other: other.time).call if before else machine[review.cell]
         dated = replace(dated, earlier_call=in_force)
         earlier.append(dated)
         yield dated
@@ -284,7 +266,7 @@ def _fresh(given: Sequence[Review], existing: Sequence[Review], machine: Mapping
 
 def _is_known(review: Review, earlier: Sequence[Review]) -> bool:
     """Say whether the ledger has it: at its time, or, if it has none, as that reader's latest word."""
-    same_reader = [other for other in earlier if other.reader == review.reader]
+    same_reader = [other for other in earlier if (other.reader, other.reading) == (review.reader, review.reading)]
     if review.time:
         return any(_said(other) == _said(review) for other in same_reader if other.time == review.time)
     latest = max(reversed(same_reader), key=lambda other: other.time, default=None)
@@ -292,15 +274,11 @@ def _is_known(review: Review, earlier: Sequence[Review]) -> bool:
 
 
 def _said(review: Review) -> tuple[Any, ...]:
-    return review.call, review.phenotype, review.reason
-
-
-def _cell(review: Review) -> Cell:
-    return review.slide_id, review.cell_id
+    return review.call, review.phenotype, review.reason, review.reading, review.action
 
 
 def _notes(fresh: Sequence[Review], machine: Mapping[Cell, str]) -> Iterator[str]:
-    bare = [review for review in fresh if machine[_cell(review)] == "ctc" != review.call and not review.reason]
+    bare = [review for review in fresh if machine[review.cell] == "ctc" != review.call and not review.reason]
     if bare:
         where = f"first cell {bare[0].cell_id} of {bare[0].slide_id}"
         yield f"{len(bare)} CTC(s) of the model overruled without a reason, {where}"

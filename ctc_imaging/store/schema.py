@@ -6,7 +6,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 
-SCHEMA_VERSION = 2
+from ctc_imaging.store.record import COLUMNS, Review, seal
+
+SCHEMA_VERSION = 3
 RECORDS = ("reviews", "audit")
 """Tables that only ever grow."""
 
@@ -63,8 +65,20 @@ CREATE TABLE results (
     PRIMARY KEY (slide_id, part)
 );
 """
+# What a row does and in which reading, and the seal that ties it to the row before.
+_VERSION_3 = """
+DROP TRIGGER reviews_no_update;
+DROP TRIGGER reviews_no_delete;
+DROP TRIGGER reviews_no_replace;
+ALTER TABLE reviews ADD COLUMN reading TEXT NOT NULL DEFAULT '';
+ALTER TABLE reviews ADD COLUMN action TEXT NOT NULL DEFAULT 'call';
+ALTER TABLE reviews ADD COLUMN detail TEXT NOT NULL DEFAULT '';
+ALTER TABLE reviews ADD COLUMN seal TEXT NOT NULL DEFAULT '';
+CREATE INDEX reviews_of_action ON reviews (action);
+CREATE INDEX reviews_of_reader ON reviews (reader);
+"""
 # The script at place n leads from version n to version n + 1; what stood there once is never changed.
-_SCRIPTS = (_VERSION_1 + "".join(_APPEND_ONLY.format(table=table) for table in RECORDS), _VERSION_2)
+_SCRIPTS = (_VERSION_1 + "".join(_APPEND_ONLY.format(table=table) for table in RECORDS), _VERSION_2, _VERSION_3)
 
 
 def version_of(connection: sqlite3.Connection) -> int:
@@ -75,10 +89,22 @@ def version_of(connection: sqlite3.Connection) -> int:
 def upgrade(connection: sqlite3.Connection) -> None:
     """Bring a ledger to `SCHEMA_VERSION`, within the transaction that is open."""
     # executescript would end the transaction, and a second process could come between.
-    for script in _SCRIPTS[version_of(connection) :]:
+    for version, script in enumerate(_SCRIPTS[version_of(connection) :], start=version_of(connection) + 1):
         for statement in _statements(script):
             connection.execute(statement)
+        if version == 3:
+            _seal_all(connection)
+            for statement in _statements(_APPEND_ONLY.format(table="reviews")):
+                connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _seal_all(connection: sqlite3.Connection) -> None:
+    """Seal the rows that are there; their numbers are counted from 1, as they always were."""
+    before = ""
+    for number, *row in connection.execute(f"SELECT id, {', '.join(COLUMNS)} FROM reviews ORDER BY id").fetchall():
+        before = seal(before, number, Review(*row))
+        connection.execute("UPDATE reviews SET seal = ? WHERE id = ?", (before, number))
 
 
 def ledger_faults(connection: sqlite3.Connection) -> Iterator[str]:

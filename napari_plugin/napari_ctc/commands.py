@@ -22,7 +22,13 @@ def register(app: options.App) -> None:
 
 
 def open_window(
-    run: options.Run, reader: options.Reader, blinded: options.Blinded = False, order: options.Order = "doubt"
+    run: options.Run,
+    reader: options.Reader,
+    blinded: options.Blinded = False,
+    order: options.Order = "doubt",
+    set_name: options.SetName = "",
+    round_number: options.Round = 1,
+    adjudicate: options.Adjudicate = False,
 ) -> None:
     """Open the review queue; "open" can be left out.
 
@@ -31,7 +37,7 @@ def open_window(
     from ctc_imaging.store.run_folder import RunFolder
     from napari_ctc.queue import ReviewQueue
 
-    queue = ReviewQueue(RunFolder(run), reader, blinded, order)
+    queue = ReviewQueue(RunFolder(run), reader, blinded, order, set_name, round_number, adjudicate)
     _check_display()
     import napari
 

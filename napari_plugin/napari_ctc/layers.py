@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -15,14 +16,17 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import zarr
+from matplotlib.colors import to_rgba
 
 from ctc_imaging.cohort import SlideEntry, load_cohort
 from ctc_imaging.errors import CtcImagingError, RunError, SlideError
-from ctc_imaging.panel import Panel
+from ctc_imaging.panel import Panel, load_panel, shipped_panels
 from ctc_imaging.slide import Slide, open_slide
 from ctc_imaging.store.ledger import Ledger
-from ctc_imaging.store.reviews import apply_reviews, current_reviews
+from ctc_imaging.store.reviews import current_reviews
 from ctc_imaging.store.run_folder import RunFolder
+from ctc_imaging.store.standing import apply_reviews
+from napari_ctc.far_view import empty_far_view, sampled_limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,6 +48,8 @@ _CHUNK_PX = 1024
 _WHOLE_PX = 4096
 # A ring this much wider than the cell leaves its outline free.
 _RING = 1.6
+# A cell that a reader added has no size yet.
+_ADDED_UM = 12.0
 RING_UM = 0.3
 """How thick the rings around cells are."""
 
@@ -71,6 +77,11 @@ class Scan:
         return self._slide.shape
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the pixels."""
+        return self._slide.dtype
+
+    @property
     def pixel_size_um(self) -> float | None:
         """Side of a pixel, or None where nobody told."""
         return self._slide.pixel_size_um
@@ -80,8 +91,16 @@ class Scan:
         with self._lock:
             return self._slide.read(channels, y0, y1, x0, x1)
 
-    def levels(self, short: str) -> list[da.Array]:
-        """Return one marker from full resolution to coarse, each (rows, columns) and half the one before."""
+    def levels(self, short: str, far: NDArray | None = None) -> list[Any]:
+        """Return one marker from full resolution to coarse, each (rows, columns).
+
+        Parameters
+        ----------
+        short : str
+        far : ndarray, shape (rows, columns), optional
+            The marker as seen from afar, so that nobody has to read the whole slide for it; it is the coarsest level,
+            and those between are each half the one before.
+        """
         _, height, width = self.shape
         chunks = da.core.normalize_chunks((_CHUNK_PX, _CHUNK_PX), (height, width))
         read = partial(self._block, self.channels[short])
@@ -89,9 +108,10 @@ class Scan:
         # A name of its own spares dask the attempt to hash the slide.
         name = f"{short}-{uuid.uuid4().hex}"
         levels = [da.map_blocks(read, chunks=chunks, dtype=dtype, meta=np.empty((0, 0), dtype), name=name)]
-        while max(levels[-1].shape) > _WHOLE_PX:
+        coarsest = _WHOLE_PX if far is None else 2 * max(far.shape)
+        while max(levels[-1].shape) > coarsest:
             levels.append(da.coarsen(np.mean, levels[-1], {0: 2, 1: 2}, trim_excess=True).astype(dtype))
-        return levels
+        return levels if far is None else [*levels, far]
 
     def _block(self, channel: int, block_info: Any = None) -> NDArray:
         (y0, y1), (x0, x1) = block_info[None]["array-location"]
@@ -110,6 +130,9 @@ class SlideView:
         Of the labels, and so of the scan.
     limits : dict
         Darkest and brightest value shown, by marker.
+    far : ndarray, shape (C, rows, columns), or None
+        A large slide as seen from afar, channels in the panel's order; zeros until `FarFill` has filled them where
+        the run doesn't keep it.
     scan : Scan or None
         None where the scan can't be read.
     fault : str
@@ -120,6 +143,7 @@ class SlideView:
     panel: Panel
     pixel_size_um: float
     limits: Limits
+    far: Any
     scan: Scan | None
     fault: str
 
@@ -157,7 +181,33 @@ def open_view(run: RunFolder, slide_id: str) -> SlideView:
         scan = _open_scan(entry, panel, labels["0"].shape[1:])
     except CtcImagingError as error:
         fault = f"{error.where}: {error.fault}"
-    return SlideView(slide_id, panel, pixel_size_um, _limits(run, slide_id), scan, fault)
+    far = None if scan is None else _stored_far_view(run, slide_id, scan)
+    return SlideView(slide_id, panel, pixel_size_um, _limits(run, slide_id), far, scan, fault)
+
+
+def open_bare(path: Path) -> SlideView:
+    """Open a slide that belongs to no run, with the shipped panel that fits its channels.
+
+    Raises
+    ------
+    CtcImagingError
+        If the file isn't read as a slide, or no panel fits it.
+    """
+    slide = open_slide(path)
+    try:
+        panel, channels = _panel_of(slide, path)
+    except CtcImagingError:
+        slide.close()
+        raise
+    scan = Scan(slide, channels)
+    limits = sampled_limits(scan)
+    far = empty_far_view(scan) if max(scan.shape[1:]) > _WHOLE_PX else None
+    return SlideView(path.stem, panel, scan.pixel_size_um or 1.0, limits, far, scan, "")
+
+
+def marker_layers(view: SlideView) -> list[LayerData]:
+    """Describe the markers of a slide alone."""
+    return [] if view.scan is None else list(_marker_layers(view, view.scan))
 
 
 def slide_layers(run: RunFolder, view: SlideView, blinded: bool = False) -> list[LayerData]:
@@ -177,7 +227,7 @@ def slide_layers(run: RunFolder, view: SlideView, blinded: bool = False) -> list
         cells, ringed.
     """
     pixels = _overview_layers(run, view) if view.scan is None else _marker_layers(view, view.scan)
-    return [*pixels, *_outline_layers(run, view), _cell_layer(run, view, blinded)]
+    return [*pixels, *_outline_layers(run, view), cell_layer(run, view, blinded)]
 
 
 def dress(layer: Any) -> None:
@@ -200,6 +250,26 @@ def _open_scan(entry: SlideEntry, panel: Panel, shape_px: tuple[int, ...]) -> Sc
         raise
 
 
+def _panel_of(slide: Slide, path: Path) -> tuple[Panel, dict[str, int]]:
+    """The first shipped panel that fits, those with more channels first."""
+    panels = sorted((load_panel(name) for name in shipped_panels()), key=lambda panel: -len(panel.channels))
+    for panel in panels[:-1]:
+        try:
+            return panel, panel.assign(slide.channel_names, path)
+        except CtcImagingError:
+            continue
+    return panels[-1], panels[-1].assign(slide.channel_names, path)
+
+
+def _stored_far_view(run: RunFolder, slide_id: str, scan: Scan) -> NDArray[Any] | None:
+    """Read the slide as seen from afar, in the slide's values, where the run keeps it; else None, or zeros to fill."""
+    crops: Any = zarr.open_group(run.slide(slide_id) / "crops.zarr", mode="r")
+    if "far_view" not in crops:
+        return empty_far_view(scan) if max(scan.shape[1:]) > _WHOLE_PX else None
+    scale, offset = (np.array(crops.attrs[name], np.float64)[:, None, None] for name in ("scale", "offset"))
+    return (crops["far_view"][:] * scale + offset).astype(scan.dtype)
+
+
 def _limits(run: RunFolder, slide_id: str) -> Limits:
     """Take the contrast that the run chose for its crops: the slide's background to 30 of its noise above it."""
     facts: Any = zarr.open_group(run.slide(slide_id) / "crops.zarr", mode="r").attrs
@@ -208,8 +278,8 @@ def _limits(run: RunFolder, slide_id: str) -> Limits:
 
 
 def _marker_layers(view: SlideView, scan: Scan) -> Iterator[LayerData]:
-    for channel in view.panel.channels:
-        levels = scan.levels(channel.short)
+    for place, channel in enumerate(view.panel.channels):
+        levels = scan.levels(channel.short, None if view.far is None else view.far[place])
         yield (
             levels if len(levels) > 1 else levels[0],
             {
@@ -244,13 +314,13 @@ def _outline_layers(run: RunFolder, view: SlideView) -> Iterator[LayerData]:
     group = zarr.open_group(run.slide(view.slide_id) / "labels.ome.zarr", mode="r")
     planes = [da.from_zarr(group[str(level)]) for level in range(len(list(group.array_keys())))]
     for plane, name, colour, visible in ((1, NUCLEI, "#9db4ff", False), (0, OUTLINES, "#ffffff", True)):
-        levels = [level[plane] for level in planes]
+        levels = [da.map_blocks(_short_labels, level[plane], dtype=np.uint16) for level in planes]
         yield (
             levels if len(levels) > 1 else levels[0],
             {
                 **_in_um(view, name),
                 "multiscale": len(levels) > 1,
-                "colormap": {None: colour, 0: "transparent"},
+                "colormap": _one_colour(colour),
                 "opacity": 0.5,
                 "visible": visible,
             },
@@ -258,26 +328,52 @@ def _outline_layers(run: RunFolder, view: SlideView) -> Iterator[LayerData]:
         )
 
 
-def _cell_layer(run: RunFolder, view: SlideView, blinded: bool) -> LayerData:
+def _short_labels(labels: NDArray[np.uint32]) -> NDArray[np.uint16]:
+    """Labels as napari draws them at once; for wider ones it compiles a loop first, which takes seconds.
+
+    Up to 65,535 they stay what they are; beyond they come round again, far from where they were.
+    """
+    return np.where(labels > 0, (labels - 1) % np.iinfo(np.uint16).max + 1, 0).astype(np.uint16)
+
+
+def _one_colour(colour: str) -> Any:
+    """All labels in one colour."""
+    from napari.utils.colormaps import CyclicLabelColormap
+
+    return CyclicLabelColormap(colors=np.array([to_rgba("#00000000"), to_rgba(colour)]), background_value=0)
+
+
+def cell_layer(run: RunFolder, view: SlideView, blinded: bool) -> LayerData:
+    """Describe the layer of a slide's cells, ringed in the colours of the calls in force, or all alike."""
     cells = pd.read_parquet(
         run.slide(view.slide_id) / "cells.parquet",
         columns=["cell_id", "y_um", "x_um", "diameter_um", "call", "phenotype"],
     )
     with Ledger(run.ledger) as ledger:
         reviews = current_reviews(run, ledger).get(view.slide_id, [])
-    calls = apply_reviews(cells, reviews)["call"]
+    cells = apply_reviews(cells, reviews)
+    calls = np.full(len(cells), "") if blinded else cells["call"].to_numpy()
     metadata = {
         "name": CELLS,
         "units": UNITS,
         "metadata": {_PART: CELLS, "cell_id": cells["cell_id"].to_numpy()},
-        "size": np.maximum(cells["diameter_um"].to_numpy(), 1.0) * _RING,
+        "size": np.maximum(cells["diameter_um"].fillna(_ADDED_UM).to_numpy(), 1.0) * _RING,
         "face_color": "transparent",
-        "border_color": BLIND_COLOUR if blinded else [CALL_COLOURS[call] for call in calls] or BLIND_COLOUR,
+        "border_color": _colours_of(calls) if len(calls) else BLIND_COLOUR,
         "border_width": RING_UM,
         "border_width_is_relative": False,
         "ndim": 2,
     }
     return cells[["y_um", "x_um"]].to_numpy(np.float64), metadata, "points"
+
+
+def _colours_of(calls: NDArray[Any]) -> NDArray[np.float32]:
+    """Red, green, blue, alpha for each call; as an array, as napari takes thousands of names one by one."""
+    colours = np.empty((len(calls), 4), np.float32)
+    colours[:] = to_rgba(BLIND_COLOUR)
+    for call, colour in CALL_COLOURS.items():
+        colours[calls == call] = to_rgba(colour)
+    return colours
 
 
 def _in_um(view: SlideView, name: str) -> dict[str, Any]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, count
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_ctc.record import Call
+from ctc_imaging.store.history import Call
+from napari_ctc.keys import Key
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_ctc.queue import Progress, ReviewQueue
+    from napari_ctc.queue import ReviewQueue
 
 _MARKER_PX = 96
 _CAPTION_PX = 16
@@ -24,32 +25,25 @@ _CAPTION_PX = 16
 _COMPOSITE_PX = 2 * _MARKER_PX + _CAPTION_PX + 4
 
 
-class Key(NamedTuple):
-    """A key, what its button says, and what it does; `sign` is written for a key whose name is a word."""
-
-    key: str
-    label: str
-    action: Callable[[], object]
-    colour: str = ""
-    sign: str = ""
-
-
 class CellPanel(QWidget):
     """Shows the current cell of a queue.
 
     Parameters
     ----------
-    calls, moves : iterable of Key
-        The keys, as buttons.
+    calls, moves, tools, reasons : sequence of Key
+        The keys, as buttons; reasons show only where one is wanted.
     """
 
-    def __init__(self, calls: Iterable[Key], moves: Iterable[Key]) -> None:
+    def __init__(
+        self, calls: Sequence[Key], moves: Sequence[Key], tools: Sequence[Key], reasons: Sequence[Key]
+    ) -> None:
         super().__init__()
         self.title, self.model, self.own = QLabel(), QLabel(), QLabel()
-        self.message, self.pace = QLabel(), QLabel()
+        self.message, self.pace, self.sample = QLabel(), QLabel(), QLabel()
         self.progress = QProgressBar()
         self.crops = _Crops()
-        for label in (self.title, self.model, self.own, self.message, self.pace):
+        self.reasons = _Reasons(reasons)
+        for label in (self.title, self.model, self.own, self.message, self.pace, self.sample):
             label.setWordWrap(True)
         self.title.setStyleSheet("font-weight: bold; font-size: 13pt")
         self.own.setStyleSheet("font-size: 12pt")
@@ -59,31 +53,56 @@ class CellPanel(QWidget):
         for widget in (self.title, self.model, self.own, self.crops):
             layout.addWidget(widget)
         layout.addLayout(_button_grid(calls))
+        layout.addWidget(self.reasons)
         layout.addLayout(_button_row(moves))
-        for widget in (self.progress, self.pace, self.message):
+        layout.addLayout(_button_grid(tools, columns=3))
+        for widget in (self.progress, self.pace, self.sample, self.message):
             layout.addWidget(widget)
         layout.addStretch()
 
     def show_cell(self, queue: ReviewQueue, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Show the current cell: what the model says only where the reader isn't blinded."""
-        cell, own = queue.current, queue.current_call
-        self.title.setText(f"{queue.slide_name}, cell {cell.cell_id}")
+        """Show the current cell: what the model and others say only where the reader isn't blinded."""
+        own = queue.current_call
+        self.title.setText(f"{queue.slide_name}, {queue.cell_name}")
         self.model.setVisible(not queue.blinded)
-        if not queue.blinded:
-            chances = ", ".join(f"{name} {p:.3f}" for name, p in cell.probabilities.items())
-            other = queue.record.other(cell.key)
-            read = f"\n{other.reader}: {_words(Call(other.call, other.phenotype))}" if other else ""
-            self.model.setText(f"Model: {_words(cell.machine)}\n{chances}{read}")
+        self.model.setText("" if queue.blinded else _said_before(queue))
         self.own.setText(f"Your call: {_words(own) if own else 'none yet'}")
         self.crops.show_pictures(pictures)
-        self._show_progress(queue.progress)
+        self.reasons.ask(queue.wants_reason is not None)
+        self._show_progress(queue)
 
-    def _show_progress(self, progress: Progress) -> None:
+    def show_sample(self, words: str) -> None:
+        """Say which sample this is, and whether it is signed; empty for a blinded reader."""
+        self.sample.setText(words)
+        self.sample.setVisible(bool(words))
+
+    def _show_progress(self, queue: ReviewQueue) -> None:
+        progress = queue.progress
+        what = "cells" if queue.blinded else "disputed cells" if queue.adjudicates else "candidates"
         self.progress.setMaximum(max(progress.candidates, 1))
         self.progress.setValue(progress.candidates_read)
-        self.progress.setFormat(f"{progress.candidates_read} of {progress.candidates} candidates")
+        self.progress.setFormat(f"{progress.candidates_read} of {progress.candidates} {what}")
         pace = "" if progress.per_minute is None else f", {progress.per_minute:.0f} a minute"
         self.pace.setText(f"{progress.read} of {progress.total} cells read{pace}")
+
+
+class _Reasons(QWidget):
+    """Asks why a CTC of the model is none; the question goes when it is answered or the next cell is called."""
+
+    def __init__(self, reasons: Sequence[Key]) -> None:
+        super().__init__()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        self._question = QLabel("The model called the last one a CTC. Why is it none?")
+        self._question.setWordWrap(True)
+        layout.addWidget(self._question)
+        layout.addLayout(_button_grid(reasons, columns=1))
+        self.setVisible(False)
+
+    def ask(self, wanted: bool) -> None:
+        """Show or hide the question."""
+        self.setVisible(wanted)
 
 
 class _Crops(QWidget):
@@ -142,11 +161,11 @@ def _pixmap(picture: NDArray[np.uint8], side_px: int) -> QPixmap:
     return QPixmap.fromImage(image).scaled(side_px, side_px, Qt.AspectRatioMode.KeepAspectRatio, smooth)
 
 
-def _button_grid(keys: Iterable[Key]) -> QGridLayout:
+def _button_grid(keys: Iterable[Key], columns: int = 2) -> QGridLayout:
     grid = QGridLayout()
     grid.setSpacing(4)
     for place, key in enumerate(keys):
-        grid.addWidget(_button(key), place // 2, place % 2)
+        grid.addWidget(_button(key), *divmod(place, columns))
     return grid
 
 
@@ -165,6 +184,21 @@ def _button(key: Key) -> QPushButton:
         button.setStyleSheet("text-align: left" + (f"; border-left: 5px solid {key.colour}" if key.colour else ""))
     button.clicked.connect(lambda: key.action())
     return button
+
+
+def _said_before(queue: ReviewQueue) -> str:
+    """What is said of the current cell: by the readers who disagree on it, side by side, or by the model and others."""
+    cell = queue.current
+    if queue.adjudicates:
+        words = queue.words.get(cell.key, [])
+        said = [f"{row.reader}: {_words(Call(row.call, row.phenotype))}" for row in words]
+        return "\n".join([*said, f"Model: {_words(cell.machine)}"])
+    if cell.is_added:
+        return "Added by a reader: the model says nothing of it"
+    chances = ", ".join(f"{name} {p:.3f}" for name, p in cell.probabilities.items())
+    other = queue.record.other(cell.key)
+    read = f"\n{other.reader}: {_words(Call(other.call, other.phenotype))}" if other else ""
+    return f"Model: {_words(cell.machine)}\n{chances}{read}"
 
 
 def _words(call: Call) -> str:

@@ -1,17 +1,27 @@
-"""Opens a run, or one slide of it, from napari's own file menu."""
+"""Opens a run, one slide of it, or any slide that `ctc-imaging inspect` reads, from napari's own file menu."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari import current_viewer
 from napari.utils.notifications import show_info, show_warning
+from qtpy.QtCore import QTimer
 
 from ctc_imaging.errors import RunError
 from ctc_imaging.store.ledger import Ledger
 from ctc_imaging.store.run_folder import RunFolder
-from napari_ctc.layers import LayerData, dress, open_view, slide_layers
+from napari_ctc.far_view import FarFill
+from napari_ctc.layers import LayerData, SlideView, dress, marker_layers, open_bare, open_view, slide_layers
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+_FILES = (".tif", ".tiff", ".btf", ".czi", ".nd2", ".lif")
+_ZARR = (".zarr",)
+_REFRESH_MS = 700
 
 
 def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None:
@@ -20,13 +30,15 @@ def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None
     Parameters
     ----------
     path : str or list of str
-        RUN, RUN/run.json or RUN/slides/ID; a list is never ours.
+        RUN, RUN/run.json, RUN/slides/ID, or a scan; a list is never ours.
 
     Returns
     -------
     callable or None
     """
-    return read if isinstance(path, str) and _locate(Path(path)) else None
+    if not isinstance(path, str):
+        return None
+    return read if _locate(Path(path)) or _is_scan(Path(path)) else None
 
 
 def read(path: str) -> list[LayerData]:
@@ -35,7 +47,7 @@ def read(path: str) -> list[LayerData]:
     Parameters
     ----------
     path : str
-        RUN, RUN/run.json or RUN/slides/ID.
+        RUN, RUN/run.json, RUN/slides/ID, or a scan.
 
     Returns
     -------
@@ -44,11 +56,11 @@ def read(path: str) -> list[LayerData]:
     Raises
     ------
     CtcImagingError
-        If the run or the slide has no results.
+        If the run or the slide has no results, or the scan can't be read.
     """
     found = _locate(Path(path))
     if found is None:
-        raise RunError(path, "neither a run nor a slide of one", "give the folder that ctc-imaging run made")
+        return _bare_layers(Path(path))
     run, slide_id = found
     view = open_view(run, slide_id or _first_slide(run))
     if view.fault:
@@ -56,7 +68,50 @@ def read(path: str) -> list[LayerData]:
     viewer = current_viewer()
     if viewer is not None:
         viewer.layers.events.inserted.connect(_dress_inserted)
+    fill_from_afar(viewer, view)
     return slide_layers(run, view)
+
+
+def fill_from_afar(viewer: Viewer | None, view: SlideView) -> FarFill | None:
+    """Read a slide as seen from afar in the background where nobody has kept it, and show it as it comes.
+
+    Returns
+    -------
+    FarFill or None
+        At work; None where there is nothing to do.
+    """
+    if view.scan is None or view.far is None or view.far.any():
+        return None
+    fill = FarFill(view.scan, view.far)
+    fill.start()
+    if viewer is not None:
+        timer = QTimer(viewer.window._qt_window)
+
+        def show() -> None:
+            for layer in viewer.layers:
+                if getattr(layer, "multiscale", False):
+                    layer.refresh()
+            if fill.is_done:
+                timer.stop()
+
+        timer.timeout.connect(show)
+        timer.start(_REFRESH_MS)
+    return fill
+
+
+def _bare_layers(path: Path) -> list[LayerData]:
+    if not _is_scan(path):
+        raise RunError(path, "neither a run nor a slide", "give the folder that ctc-imaging run made, or a scan")
+    view = open_bare(path)
+    show_info(f"Channels are taken as panel {view.panel.name} has them.")
+    fill_from_afar(current_viewer(), view)
+    return marker_layers(view)
+
+
+def _is_scan(path: Path) -> bool:
+    """Whether it looks like a scan; a folder that is no Zarr image may hold anything, and is left to others."""
+    name = path.name.lower()
+    return name.endswith(_ZARR) if path.is_dir() else path.is_file() and name.endswith(_FILES)
 
 
 def _locate(path: Path) -> tuple[RunFolder, str | None] | None:

@@ -2,86 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+import weakref
+from collections.abc import Callable, Sequence
 
 from ctc_imaging.errors import RunError
-from ctc_imaging.store.ledger import Ledger, Review, utc_now
+from ctc_imaging.store.history import REDO, UNDO, Call, History
+from ctc_imaging.store.ledger import Ledger, utc_now
+from ctc_imaging.store.outline_marks import ADDED_FROM, POINT, detail_of, marks_of
+from ctc_imaging.store.record import ADD, CALL, SIGN, Cell, Review, SealedRow
+from ctc_imaging.store.reviews import applying
 from ctc_imaging.store.run_folder import RunFolder
-
-UNDO, REDO = "undo", "redo"
-"""Reasons of the rows that take a call back and give it again."""
-
-CellKey = tuple[str, int]
+from ctc_imaging.store.signatures import Signature, as_amendment, is_exercise, locking, signatures_of
+from ctc_imaging.store.standing import OPEN
 
 
-class Call(NamedTuple):
-    """What is said of a cell: one of the four calls, and the phenotype of a ctc ("" where nobody said)."""
-
-    call: str
-    phenotype: str = ""
-
-
-class History:
-    """What a reader's rows amount to, read in the order they were added.
-
-    A row whose reason is `UNDO` takes the latest call back, one with `REDO` gives it again: so undo
-    reaches back over every session, and no row is ever deleted.
-
-    Parameters
-    ----------
-    rows : iterable of Review
-        Of one reader.
-    """
-
-    def __init__(self, rows: Iterable[Review] = ()) -> None:
-        self._done: list[Review] = []
-        self._undone: list[Review] = []
-        self._of_cell: dict[CellKey, list[Review]] = defaultdict(list)
-        for row in rows:
-            self.add(row)
-
-    def add(self, row: Review) -> None:
-        """Take in the next row."""
-        if row.reason == UNDO:
-            if self._done:
-                self._undone.append(self._done.pop())
-                self._of_cell[key_of(self._undone[-1])].pop()
-        elif row.reason == REDO:
-            if self._undone:
-                self._push(self._undone.pop())
-        else:
-            self._push(row)
-            self._undone.clear()
-
-    @property
-    def last(self) -> Review | None:
-        """The call that undo takes back."""
-        return self._done[-1] if self._done else None
-
-    @property
-    def last_undone(self) -> Review | None:
-        """The call that redo gives again."""
-        return self._undone[-1] if self._undone else None
-
-    def call(self, key: CellKey) -> Call | None:
-        """Return what the reader says of a cell, or None."""
-        said = self._of_cell.get(key)
-        return Call(said[-1].call, said[-1].phenotype) if said else None
-
-    def before_last(self) -> Call | None:
-        """Return what the reader had said of the cell of `last` before, or None."""
-        said = self._of_cell[key_of(self._done[-1])] if self._done else []
-        return Call(said[-2].call, said[-2].phenotype) if len(said) > 1 else None
-
-    def called(self) -> set[CellKey]:
-        """Return the cells that the reader has called."""
-        return {key for key, said in self._of_cell.items() if said}
-
-    def _push(self, row: Review) -> None:
-        self._done.append(row)
-        self._of_cell[key_of(row)].append(row)
+class _TakenError(Exception):
+    """Another reader has added a cell of this number."""
 
 
 class Record:
@@ -91,6 +27,8 @@ class Record:
     ----------
     run : RunFolder
     reader : str
+    reading : str
+        The reading that the calls belong to, empty for the open review.
 
     Raises
     ------
@@ -98,42 +36,67 @@ class Record:
         If the folder is no run, its ledger can't be used, or the reader has no name.
     """
 
-    def __init__(self, run: RunFolder, reader: str) -> None:
+    def __init__(self, run: RunFolder, reader: str, reading: str = OPEN) -> None:
         self.reader = reader.strip()
         if not self.reader:
             raise RunError("reader", "the reader has no name", "say who reads")
         facts = run.read()
-        self._ledger = run.ledger
+        self.reading = reading
         self._run_hash: str = facts["hash"]
         self._model_hash: str = facts["model"]["hash"]
-        with Ledger(run.ledger) as ledger:
-            states = ledger.slides()
-            rows = ledger.reviews()
+        self._ledger = Ledger(run.ledger)
+        weakref.finalize(self, self._ledger.close)
+        states = self._ledger.slides()
+        sealed = self._ledger.sealed_rows()
         self._sha256 = {slide_id: state.sha256 for slide_id, state in states.items() if state.state == "done"}
-        rows = [row for row in rows if self._applies(row)]
-        self.history = History(row for row in rows if row.reader == self.reader)
-        others = sorted((row for row in rows if row.reader != self.reader), key=lambda row: row.time)
-        self._others = {key_of(row): row for row in others}
+        self._signatures = signatures_of(sealed, self._run_hash)
+        self.rows = applying([row.review for row in sealed], self._run_hash, self._sha256)
+        every = [row for of_slide in self.rows.values() for row in of_slide]
+        # In the order they were added, which a sort by slide has lost.
+        place = {id(row.review): row.number for row in sealed}
+        every.sort(key=lambda row: (row.time, place[id(row)]))
+        self.history = History(row for row in every if (row.reader, row.reading) == (self.reader, reading))
+        self._others: dict[Cell, Review] = {
+            row.cell: row for row in every if row.reader != self.reader and row.action == CALL
+        }
+        self._marks_of_others = [row for row in marks_of(every) if row.reader != self.reader]
 
     @property
     def slides(self) -> tuple[str, ...]:
         """The slides that can be reviewed, in the order of the run."""
         return tuple(self._sha256)
 
-    def other(self, key: CellKey) -> Review | None:
-        """Return the latest word of the other readers on a cell, as it was when this one began, or None."""
-        return self._others.get(key)
+    @property
+    def marks(self) -> list[Review]:
+        """The corrections of outlines in force: all readers' as they were when this one began, and this one's since."""
+        return [*self._marks_of_others, *(row for row in self.history.standing if row.action not in (CALL, SIGN))]
 
-    def say(self, key: CellKey, call: Call, machine: Call) -> Review:
+    def other(self, cell: Cell) -> Review | None:
+        """Return the latest word of the other readers on a cell, as it was when this one began, or None."""
+        return self._others.get(cell)
+
+    def signature(self, slide_id: str) -> Signature | None:
+        """Return the signature that locks a slide's sample, so that a call needs a reason; None where none does."""
+        if is_exercise(self.reading):
+            return None
+        return locking(self._row((slide_id, 0), Call(""), "", "", ""), self._signatures)
+
+    def refresh_signatures(self) -> None:
+        """Look which samples are signed by now."""
+        self._signatures = signatures_of(self._ledger.sealed_rows(), self._run_hash)
+
+    def say(self, cell: Cell, call: Call, machine: Call, reason: str = "") -> Review:
         """Append a call.
 
         Parameters
         ----------
-        key : tuple
+        cell : tuple
             Slide and cell.
         call : Call
         machine : Call
             What the model says of the cell.
+        reason : str
+            Why, where the model's CTC is overruled, or a signed sample amended.
 
         Returns
         -------
@@ -142,13 +105,35 @@ class Record:
 
         Raises
         ------
+        SignedError
+            If the sample is signed and there is no reason.
         RunError
             If the ledger can't be written; then nothing has changed.
         """
-        return self._append(key, "", machine, lambda _: call)
+        return self._append(cell, reason, machine, lambda _: call)
 
-    def undo(self, machine: Call) -> Review | None:
-        """Append a row that takes the latest call back.
+    def add_cell(self, slide_id: str, y_um: float, x_um: float, reason: str = "") -> Review:
+        """Append that a cell was missed, with a number that no other cell has.
+
+        Returns
+        -------
+        Review
+            The new row, with the cell's number.
+        """
+        detail = detail_of(**{POINT: [y_um, x_um]})
+        number = ADDED_FROM
+        while True:
+            try:
+                return self._append((slide_id, number), reason, Call(""), lambda _: Call(""), ADD, detail)
+            except _TakenError:
+                number += 1
+
+    def mark(self, action: str, cell: Cell, detail: str, reason: str = "") -> Review:
+        """Append a correction of a cell's outline, or that it is part of another; see `store.outline_marks`."""
+        return self._append(cell, reason, Call(""), lambda _: Call(""), action, detail)
+
+    def undo(self, machine: Call, reason: str = "") -> Review | None:
+        """Append a row that takes the latest one back.
 
         It says what stood before: the reader's own earlier call, else the latest of the other readers,
         else the model's.
@@ -166,40 +151,51 @@ class Record:
         last = self.history.last
         if last is None:
             return None
-        before = self.history.before_last()
+        before = self.history.before_last() if last.action == CALL else None
 
         def standing(rows: Sequence[Review]) -> Call:
-            others = _latest(row for row in rows if row.reader != self.reader)
+            others = _latest([row for row in rows if row.reader != self.reader and row.action == CALL])
             return before or (Call(others.call, others.phenotype) if others else machine)
 
-        return self._append(key_of(last), UNDO, machine, standing)
+        return self._append(last.cell, UNDO, machine, standing, last.action, last.detail)
 
     def redo(self, machine: Call) -> Review | None:
-        """Append a row that gives the call again that was taken back last; None where there is none."""
+        """Append a row that gives the one again that was taken back last; None where there is none."""
         row = self.history.last_undone
         if row is None:
             return None
-        return self._append(key_of(row), REDO, machine, lambda _: Call(row.call, row.phenotype))
+        return self._append(row.cell, REDO, machine, lambda _: Call(row.call, row.phenotype), row.action, row.detail)
 
-    def _append(self, key: CellKey, reason: str, machine: Call, choose: Callable[[Sequence[Review]], Call]) -> Review:
-        added: list[Review] = []
-
-        def make(rows: Sequence[Review]) -> list[Review]:
-            of_cell = [row for row in rows if key_of(row) == key and self._applies(row)]
-            latest = _latest(of_cell)
-            call = choose(of_cell)
+    def _append(
+        self,
+        cell: Cell,
+        reason: str,
+        machine: Call,
+        choose: Callable[[Sequence[Review]], Call],
+        action: str = CALL,
+        detail: str = "",
+    ) -> Review:
+        def make(known: Sequence[SealedRow]) -> list[Review]:
+            self._signatures = signatures_of(known, self._run_hash)
+            mine = [row.review for row in known if row.review.action != SIGN and self._applies(row.review)]
+            of_cell = [row for row in mine if row.cell == cell]
+            if action == ADD and reason not in (UNDO, REDO) and any(row.action == ADD for row in of_cell):
+                raise _TakenError
+            latest = _latest([row for row in of_cell if row.action == CALL])
             # The latest time counts: a clock that was set back mustn't make this call the older one.
-            time = max(utc_now(), latest.time) if latest else utc_now()
-            added.append(self._row(key, call, time, reason, latest.call if latest else machine.call))
-            return added
+            time = max([utc_now(), *(row.time for row in mine)])
+            earlier = latest.call if latest else machine.call
+            row = self._row(cell, choose(of_cell), time, reason, earlier, action, detail)
+            return [as_amendment(row, self._signatures)]
 
-        with Ledger(self._ledger) as ledger:
-            ledger.merge_reviews(make)
-        self.history.add(added[0])
-        return added[0]
+        added = self._ledger.append_review(make, cell, self.reader)[0].review
+        self.history.add(added)
+        return added
 
-    def _row(self, key: CellKey, call: Call, time: str, reason: str, earlier_call: str) -> Review:
-        slide_id, cell_id = key
+    def _row(
+        self, cell: Cell, call: Call, time: str, reason: str, earlier: str, action: str = CALL, detail: str = ""
+    ) -> Review:
+        slide_id, cell_id = cell
         return Review(
             slide_id=slide_id,
             cell_id=cell_id,
@@ -208,21 +204,19 @@ class Record:
             reader=self.reader,
             time=time,
             reason=reason,
-            earlier_call=earlier_call,
+            earlier_call=earlier,
             model_hash=self._model_hash,
             run_hash=self._run_hash,
             slide_sha256=self._sha256[slide_id],
+            reading=self.reading,
+            action=action,
+            detail=detail,
         )
 
     def _applies(self, row: Review) -> bool:
         return row.run_hash == self._run_hash and self._sha256.get(row.slide_id) == row.slide_sha256
 
 
-def key_of(row: Review) -> CellKey:
-    """Return the slide and cell that a row is about."""
-    return row.slide_id, row.cell_id
-
-
-def _latest(rows: Iterable[Review]) -> Review | None:
+def _latest(rows: Sequence[Review]) -> Review | None:
     """The row in force: of two of one time the later added one."""
-    return max(reversed(list(rows)), key=lambda row: row.time, default=None)
+    return max(reversed(rows), key=lambda row: row.time, default=None)

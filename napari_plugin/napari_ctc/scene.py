@@ -6,17 +6,36 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Layer
+from qtpy.QtCore import QTimer
 
-from napari_ctc.layers import CALL_COLOURS, CELLS, RING_UM, UNITS, LayerData, SlideView, dress, open_view, slide_layers
+from ctc_imaging.store.record import CALL
+from napari_ctc.layers import (
+    BLIND_COLOUR,
+    CALL_COLOURS,
+    CELLS,
+    RING_UM,
+    UNITS,
+    LayerData,
+    SlideView,
+    cell_layer,
+    dress,
+    open_view,
+    slide_layers,
+)
+from napari_ctc.reader import fill_from_afar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import napari
+    from numpy.typing import NDArray
 
-    from ctc_imaging.store.ledger import Review
+    from ctc_imaging.store.record import Review
     from ctc_imaging.store.run_folder import RunFolder
-    from napari_ctc.queue import Cell
+    from napari_ctc.far_view import FarFill
+    from napari_ctc.queue_cells import Cell
 
-CURRENT = "Current cell"
+CURRENT, NEW_OUTLINE = "Current cell", "New outline"
 # The side of the square around the current cell is that of a crop.
 _SQUARE_UM = 24.0
 _ZOOM_PX_PER_UM = 8.0
@@ -40,6 +59,7 @@ class Scene:
         self._blinded = blinded
         # By the names they were made with: a reader may rename them.
         self._layers: dict[str, Layer] = {}
+        self._fill: FarFill | None = None
 
     @property
     def slide(self) -> SlideView:
@@ -76,15 +96,53 @@ class Scene:
 
     def recolour(self, row: Review | None) -> None:
         """Give a cell of the slide the colour of its new call; a blinded reader's cells keep theirs."""
-        if self._blinded or row is None or self._view is None or row.slide_id != self._view.slide_id:
+        if row is None or self._view is None or row.slide_id != self._view.slide_id:
             return
-        layer = self._layers[CELLS]
-        colours = np.array(layer.border_color)
-        colours[layer.metadata["cell_id"] == row.cell_id] = _rgba(CALL_COLOURS[row.call])
-        layer.border_color = colours
+        if row.action != CALL:
+            data, metadata, _ = cell_layer(self._run, self._view, self._blinded)
+            _refill(self._layers[CELLS], data, metadata)
+        elif not self._blinded:
+            layer = self._layers[CELLS]
+            colours = np.array(layer.border_color)
+            colours[layer.metadata["cell_id"] == row.cell_id] = _rgba(CALL_COLOURS.get(row.call, BLIND_COLOUR))
+            layer.border_color = colours
+
+    def cell_at(self, y_um: float, x_um: float) -> int | None:
+        """Return the cell of the slide whose ring holds a place, the nearest of several; None where none does."""
+        layer = self._layers.get(CELLS)
+        if layer is None or not len(layer.data):
+            return None
+        distance = np.hypot(*(layer.data - [y_um, x_um]).T)
+        distance[distance > np.asarray(layer.size) / 2] = np.inf
+        nearest = int(np.argmin(distance))
+        return int(layer.metadata["cell_id"][nearest]) if np.isfinite(distance[nearest]) else None
+
+    def draw_outline(self, done: Callable[[NDArray[np.float64]], None]) -> None:
+        """Let the reader draw a polygon; when it is closed, hand over its corners (y, x) in um."""
+        self.stop_drawing()
+        layer = self._viewer.add_shapes(
+            name=NEW_OUTLINE, ndim=2, edge_color="#ffd23f", face_color="transparent", edge_width=RING_UM, units=UNITS
+        )
+        layer.mode = "add_polygon_lasso"
+
+        def finished(event: Any) -> None:
+            if str(event.action) == "added" and len(layer.data):
+                corners = np.asarray(layer.data[-1], float)
+                # The layer can't go while its own mouse event is under way.
+                QTimer.singleShot(0, lambda: (self.stop_drawing(), done(corners)))
+
+        layer.events.data.connect(finished)
+        self._layers[NEW_OUTLINE] = layer
+
+    def stop_drawing(self) -> None:
+        """Put an outline that isn't finished away."""
+        layer = self._layers.pop(NEW_OUTLINE, None)
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
 
     def clear(self) -> None:
         """Remove the layers."""
+        self._stop_filling()
         with self._viewer.layers.batched_update():
             for layer in self._layers.values():
                 if layer in self._viewer.layers:
@@ -102,6 +160,13 @@ class Scene:
         else:
             self._lay(described)
         self._view = view
+        self._stop_filling()
+        self._fill = fill_from_afar(self._viewer, view)
+
+    def _stop_filling(self) -> None:
+        if self._fill is not None:
+            self._fill.stop()
+            self._fill = None
 
     def _whole(self) -> bool:
         """Whether the reader has left all layers in the viewer."""
@@ -109,7 +174,7 @@ class Scene:
 
     def _fits(self, described: list[LayerData]) -> bool:
         """Whether these are the same layers as those of the slide before, each with levels or without."""
-        shown = {name: layer.multiscale for name, layer in self._layers.items() if name != CURRENT}
+        shown = {name: layer.multiscale for name, layer in self._layers.items() if name not in (CURRENT, NEW_OUTLINE)}
         return shown == {metadata["name"]: metadata.get("multiscale", False) for _, metadata, _ in described}
 
     def _lay(self, described: list[LayerData]) -> None:

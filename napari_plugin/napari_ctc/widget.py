@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import (
-    QCheckBox,
+    QComboBox,
     QFileDialog,
     QFormLayout,
     QLabel,
@@ -20,10 +20,15 @@ from qtpy.QtWidgets import (
 from ctc_imaging.errors import CtcImagingError
 from ctc_imaging.store.run_folder import RunFolder
 from napari_ctc.queue import ReviewQueue
+from napari_ctc.queue_cells import DOUBT, LEARNING
 from napari_ctc.session import ReviewSession
 
 if TYPE_CHECKING:
     import napari
+
+
+READINGS = ("open review", "blinded: calls, patient and visit hidden", "adjudication of disagreements")
+ORDERS = {"doubtful cells first": DOUBT, "cells that teach a model most first": LEARNING}
 
 
 class ReviewWidget(QWidget):
@@ -70,12 +75,14 @@ class ReviewWidget(QWidget):
 
 
 class StartForm(QWidget):
-    """Asks which run is read, by whom, and whether blinded."""
+    """Asks which run is read, by whom, how and in what order."""
 
     def __init__(self) -> None:
         super().__init__()
         self.run, self.reader = QLineEdit(), QLineEdit()
-        self.blinded = QCheckBox("hide calls, patient and visit")
+        self.reading, self.order = QComboBox(), QComboBox()
+        self.reading.addItems(READINGS)
+        self.order.addItems(ORDERS)
         self.start = QPushButton("Start")
         self.message = QLabel()
         self.message.setWordWrap(True)
@@ -87,7 +94,8 @@ class StartForm(QWidget):
         fields.addRow("Run", self.run)
         fields.addRow("", choose)
         fields.addRow("Reader", self.reader)
-        fields.addRow("Blinded", self.blinded)
+        fields.addRow("Reading", self.reading)
+        fields.addRow("Order", self.order)
         layout = QVBoxLayout(self)
         layout.addLayout(fields)
         layout.addWidget(self.start)
@@ -102,7 +110,9 @@ class StartForm(QWidget):
         RunError
             If the folder is no run, there is no cell to read, or the reader has no name.
         """
-        return ReviewQueue(RunFolder(Path(self.run.text())), self.reader.text(), self.blinded.isChecked())
+        reading, order = self.reading.currentText(), ORDERS[self.order.currentText()]
+        run, blinded = RunFolder(Path(self.run.text())), reading == READINGS[1]
+        return ReviewQueue(run, self.reader.text(), blinded, order, adjudicate=reading == READINGS[2])
 
     def _choose_run(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder of the run", self.run.text())

@@ -18,7 +18,8 @@ from ctc_imaging.readers.remote import connect
 from ctc_imaging.segmentation import measure_background
 from ctc_imaging.slide import open_slide
 from ctc_imaging.store.labels import open_labels
-from ctc_imaging.store.ledger import Ledger, Review, SlideState
+from ctc_imaging.store.ledger import Ledger, SlideState
+from ctc_imaging.store.record import Review
 from ctc_imaging.store.reviews import current_reviews
 from ctc_imaging.store.run_folder import RunFolder
 from ctc_training.crop_arrays import CropArrays, stack

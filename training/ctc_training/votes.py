@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ctc_imaging.classification.classes import CALLS, CLASSES, INDETERMINATE
-from ctc_imaging.store.ledger import Review
+from ctc_imaging.store.record import Review
 
 VOTE_COLUMNS = ["cell_id", *CALLS, "readers", "target", "agreement", "disputed", "phenotype"]
 

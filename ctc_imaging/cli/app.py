@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import ctc_imaging
-from ctc_imaging.cli import check, look, recurrence, review, run, simulate
+from ctc_imaging.cli import check, clonality, export, look, recurrence, review, run, simulate
 from ctc_imaging.cli.output import note
 
 GROUP = "ctc_imaging.commands"
@@ -25,7 +25,7 @@ def make_app() -> typer.Typer:
         add_completion=False,
     )
     app.callback()(_root)
-    for module in (run, look, review, simulate, recurrence, check):
+    for module in (run, look, review, export, simulate, recurrence, clonality, check):
         module.register(app)
     for entry_point in metadata.entry_points(group=GROUP):
         _plug_in(app, entry_point)

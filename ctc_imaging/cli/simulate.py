@@ -19,6 +19,9 @@ PixelSize = Annotated[float, typer.Option(metavar="UM", help="Side of a pixel in
 PanelName = Annotated[str, typer.Option(metavar="P", help="A shipped panel.")]
 Patients = Annotated[int, typer.Option(metavar="N", help="Patients in the cohort.")]
 TablesOnly = Annotated[bool, typer.Option("--tables-only", help="Leave the pixels out.")]
+Sequencing = Annotated[
+    bool, typer.Option("--sequencing", help="Add the sequencing of tumour, CTCs and relapse of some who relapse.")
+]
 Controls = Annotated[bool, typer.Option(help="Add a blank, a donor and a spiked sample.")]
 
 
@@ -64,6 +67,7 @@ def cohort(
     setting: options.Setting = "standard",
     tables_only: TablesOnly = False,
     controls: Controls = True,
+    sequencing: Sequencing = False,
     workers: options.Workers = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -82,6 +86,7 @@ def cohort(
             setting=setting,
             tables_only=tables_only,
             controls=controls,
+            sequencing=sequencing,
             workers=workers or processors(),
             progress=lambda done, total: progress(Tally(total, done, 0)),
         )

@@ -26,6 +26,7 @@ from ctc_imaging.simulation.patients import (
     draw_visits,
 )
 from ctc_imaging.simulation.placement import MAX_COVERED
+from ctc_imaging.simulation.sequencing import simulate_sequencing
 from ctc_imaging.simulation.settings import Setting
 from ctc_imaging.simulation.slide import check_options, setting_named, simulate_with, write_image, write_truth
 
@@ -97,6 +98,7 @@ def simulate_cohort(
     setting: str = "standard",
     tables_only: bool = False,
     controls: bool = True,
+    sequencing: bool = False,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> None:
@@ -122,6 +124,8 @@ def simulate_cohort(
         Leave out the pixels and write counts.csv instead.
     controls : bool
         Add a blank, a healthy donor and a spiked sample.
+    sequencing : bool
+        Add mutations.csv, samples.csv, germline.csv and frequencies.csv of some patients who relapse.
     workers : int
         Processes that simulate slides.
     progress : callable, optional
@@ -138,7 +142,7 @@ def simulate_cohort(
     check_options(_WHERE, shape_px, 0, leukocytes, seed, PIXEL_SIZE_UM)
     room = _UNLIMITED if tables_only else ctcs_that_fit(shape_px, leukocytes, chosen)
     out = Path(out)
-    rngs = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(6)]
+    rngs = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(7)]
     people = draw_patients(patients, rngs[0])
     follow_up = draw_follow_up(people, rngs[1])
     visits = draw_visits(people, follow_up, rngs[2])
@@ -147,6 +151,8 @@ def simulate_cohort(
     samples = _samples(people, visits, rngs[4], spiked=int(min(SPIKED_CELLS, room)) if controls else None)
     slides = _slides(samples, patients, tables_only, rngs[5])
     _write_tables(out, people, follow_up, visits, slides)
+    if sequencing:
+        simulate_sequencing(_bloods(people, slides), _relapsed(people, follow_up), rngs[6]).write(out)
     if tables_only:
         write_csv(out / "counts.csv", draw_count_table(samples, leukocytes, chosen, rngs[5]))
     else:
@@ -220,6 +226,20 @@ def _slides(samples: pd.DataFrame, patients: int, plain: bool, rng: np.random.Ge
     return pd.concat([slides, pd.DataFrame([second, again])], ignore_index=True).sort_values(
         ["glass", "scan"], ignore_index=True
     )
+
+
+def _bloods(people: pd.DataFrame, slides: pd.DataFrame) -> pd.DataFrame:
+    """Patients' slides in their first scan, with the day of their blood since surgery."""
+    own = slides[(slides["sample_kind"] == "patient") & (slides["scan"] == 0)]
+    surgery = people.set_index("patient_id")["surgery_date"].reindex(own["patient_id"]).to_numpy("datetime64[D]")
+    days = (own["sample_date"].to_numpy("datetime64[D]") - surgery).astype(float)
+    return own.assign(day=days)[["slide_id", "patient_id", "day", "ctc"]]
+
+
+def _relapsed(people: pd.DataFrame, follow_up: FollowUp) -> pd.DataFrame:
+    days = pd.Series(follow_up.recurrence, name="recurrence_day")
+    table = pd.concat([people["patient_id"], days], axis=1)
+    return table[table["recurrence_day"].notna()]
 
 
 def _write_tables(

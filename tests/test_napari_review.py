@@ -18,6 +18,7 @@ from .napari_window import rows_of, words_of
 pytest.importorskip("napari")
 from napari_ctc.layers import CALL_COLOURS, CELLS, NUCLEI, OUTLINES
 from napari_ctc.queue import ReviewQueue
+from napari_ctc.sample import sample_run
 from napari_ctc.scene import CURRENT
 from npe2 import PluginManifest
 from qtpy.QtCore import Qt
@@ -34,30 +35,30 @@ def run(made, tmp_path) -> RunFolder:
     return RunFolder(tmp_path / "run")
 
 
-TEN = "EHMCLAULEA"
+FIFTY = "EHMCLAULEA" * 5
 CALLS = {"E": "ctc", "H": "ctc", "M": "ctc", "C": "ctc", "L": "leukocyte", "A": "artefact", "U": "indeterminate"}
 
 
 def test_every_key_is_in_the_ledger_and_all_is_there_after_closing_without_saving(run, review, press):
     viewer, widget = review(run)
     cells = []
-    for key in TEN:
+    for key in FIFTY:
         cells.append(widget.session.queue.current.key)
         press(viewer, key)
         assert len(rows_of(run)) == len(cells)
-    assert [row.call for row in rows_of(run)] == [CALLS[key] for key in TEN]
+    assert [row.call for row in rows_of(run)] == [CALLS[key] for key in FIFTY]
     assert [row.phenotype for row in rows_of(run)][:4] == ["epithelial", "hybrid", "mesenchymal", ""]
     press(viewer, "ZZZ")
     viewer.close()
 
     rows = rows_of(run)
-    assert [(row.slide_id, row.cell_id) for row in rows[:10]] == cells
-    assert [row.reason for row in rows[10:]] == [UNDO] * 3
+    assert [(row.slide_id, row.cell_id) for row in rows[:50]] == cells
+    assert [row.reason for row in rows[50:]] == [UNDO] * 3
     _, again = review(run)
     queue = again.session.queue
-    assert queue.progress.read == 7
-    assert queue.current.key == cells[7]
-    assert queue.record.history.called() == set(cells[:7])
+    assert queue.progress.read == 47
+    assert queue.current.key == cells[47]
+    assert queue.record.history.called() == set(cells[:47])
 
 
 def test_undo_redo_and_arrows(run, review, press):
@@ -236,6 +237,18 @@ def test_the_manifest_is_that_of_the_distribution_and_valid():
     manifest = PluginManifest.from_distribution("ctc-imaging")
     manifest.validate_imports()
     assert manifest.contributions.widgets[0].display_name == "CTC review"
+
+
+def test_sample_data_is_a_run_to_review_and_made_once(tmp_path, monkeypatch, review, make_napari_viewer):
+    monkeypatch.setattr("napari_ctc.sample.user_cache_path", lambda name: tmp_path / name)
+    viewer = make_napari_viewer()
+    viewer.open_sample("ctc-imaging", "simulated-slide")
+    assert [layer.name for layer in viewer.layers][-3:] == [NUCLEI, OUTLINES, CELLS]
+
+    described = sample_run().description.stat().st_mtime_ns
+    _, widget = review(sample_run())
+    assert widget.session.queue.current is not None
+    assert sample_run().description.stat().st_mtime_ns == described
 
 
 def test_the_command_opens_the_window_on_the_queue(run, make_napari_viewer, monkeypatch):

@@ -122,4 +122,4 @@ class Gallery(QWidget):
 def _caption(call: str, phenotype: str, p_ctc: float) -> str:
     name = {"ctc": "CTC", "indeterminate": "unsure", "": "added"}.get(call, call)
     chance = f"{p_ctc:.2f}" if p_ctc == p_ctc else ""
-    return " ".join(part for part in (name, phenotype[:4], chance) if part)
+    return " ".join(part for part in (name, phenotype[:3], chance) if part)

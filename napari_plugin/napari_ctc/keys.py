@@ -29,7 +29,7 @@ CALLS = (
 REASONS = (
     ("1", "CD45 positive"),
     ("2", "no nucleus"),
-    ("3", "marker too weak or not in the cell"),
+    ("3", "marker too weak"),
     ("4", "dye, debris or fibre"),
     ("5", "out of focus"),
     ("6", "part of another cell"),

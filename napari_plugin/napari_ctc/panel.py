@@ -97,7 +97,7 @@ class _Reasons(QWidget):
         self._question = QLabel("The model called the last one a CTC. Why is it none?")
         self._question.setWordWrap(True)
         layout.addWidget(self._question)
-        layout.addLayout(_button_grid(reasons, columns=1))
+        layout.addLayout(_button_grid(reasons))
         self.setVisible(False)
 
     def ask(self, wanted: bool) -> None:

@@ -143,9 +143,11 @@ class Scene:
     def clear(self) -> None:
         """Remove the layers."""
         self._stop_filling()
-        with self._viewer.layers.batched_update():
-            for layer in self._layers.values():
-                if layer in self._viewer.layers:
+        there = [layer for layer in self._layers.values() if layer in self._viewer.layers]
+        if there:
+            # napari collects garbage after each removal, which takes long with thousands of reviews in memory.
+            with self._viewer.layers.batched_update():
+                for layer in there:
                     self._viewer.layers.remove(layer)
         self._layers = {}
         self._view = None
@@ -180,10 +182,9 @@ class Scene:
     def _lay(self, described: list[LayerData]) -> None:
         first, zoom = self._view is None, self._viewer.scene.camera.zoom
         self.clear()
-        with self._viewer.layers.batched_update():
-            for data, metadata, kind in described:
-                self._add(metadata["name"], Layer.create(data, metadata, kind))
-            self._add(CURRENT, _current_cell())
+        for data, metadata, kind in described:
+            self._add(metadata["name"], Layer.create(data, metadata, kind))
+        self._add(CURRENT, _current_cell())
         self._viewer.layers.selection.clear()
         self._viewer.scene.camera.zoom = _ZOOM_PX_PER_UM if first else zoom
         self._viewer.canvas.overlays.scale_bar.visible = True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QInputDialog, QMessageBox, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QInputDialog, QMainWindow, QMessageBox, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from ctc_imaging.cohort import load_cohort
 from ctc_imaging.errors import CtcImagingError, SignedError
@@ -94,6 +94,9 @@ class ReviewSession(QWidget):
         if self.gallery is None:
             self.gallery = Gallery(self.queue)
             self.gallery.picked.connect(self._go_to)
+            if isinstance(window := self.window(), QMainWindow):
+                # The panel beside it keeps its height, with all keys in sight.
+                window.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea)
             self._viewer.window.add_dock_widget(self.gallery, name="CTC gallery", area="bottom")
         else:
             self.gallery.parentWidget().setVisible(not self.gallery.isVisible())
@@ -114,7 +117,7 @@ class ReviewSession(QWidget):
         self.signing.clicked.connect(self.sign)
         self.signing.setHidden(self.queue.blinded)
         layout = QVBoxLayout(self)
-        layout.addWidget(self.panel)
+        layout.addWidget(_scrolled(self.panel))
         for button in (self.signing, self.done):
             button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
             layout.addWidget(button)
@@ -295,3 +298,15 @@ class ReviewSession(QWidget):
 
     def _confirm(self, words: str) -> bool:
         return QMessageBox.question(self, "Sign", words) == QMessageBox.StandardButton.Yes
+
+
+def _scrolled(panel: QWidget) -> QScrollArea:
+    """A low window scrolls its panel, rather than growing beyond the screen."""
+    area = QScrollArea()
+    area.setWidget(panel)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setMinimumWidth(panel.minimumSizeHint().width())
+    return area

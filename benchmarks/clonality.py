@@ -9,7 +9,9 @@ too. Both rates are estimated from 200 germline sites for each, as `cell_errors_
 added up: the log likelihoods of all cells at the same clonality signal.
 
 Both tests are cut where 5 % of unrelated patients are called related, in simulations of the same design, so that only
-what they see differs; the table gives the share of related patients found, with limits of the gain (paired).
+what they see differs; the table gives the share of related patients found, with limits of the gain (paired). Each row
+has a cut of its own, and those with "any" one cut for patients of all drop-out rates (and numbers of cells): a
+laboratory has cells of every quality and one cut.
 
     python benchmarks/clonality.py --patients 1000
 """
@@ -48,24 +50,35 @@ def main() -> None:
     print("SIMULATED single CTCs: related patients found, %, where 5 % of unrelated ones are called related")
     heads = ("false to", "drop-out", "cells", "naive", "error-aware", "gain", "its 95 % limits", "s")
     print(_LINE.format(*heads))
-    for most_false, drop_out, cells in product(asked.most_false, asked.drop_out, asked.cells):
-        _tell(most_false, drop_out, cells, asked.patients)
+    for most_false in asked.most_false:
+        scores = {}
+        for drop_out, cells in product(asked.drop_out, asked.cells):
+            start = time.perf_counter()
+            scores[drop_out, cells] = one = _scores(most_false, drop_out, cells, asked.patients)
+            _tell(f"{most_false:.0%}", f"{drop_out:.0%}", cells, one, f"{time.perf_counter() - start:.1f}")
+        for cells in asked.cells:
+            pooled = [one for (_, number), one in scores.items() if number == cells]
+            _tell(f"{most_false:.0%}", "any", cells, np.concatenate(pooled))
+        _tell(f"{most_false:.0%}", "any", "any", np.concatenate(list(scores.values())))
 
 
-def _tell(most_false: float, drop_out: float, cells: int, patients: int) -> None:
-    start = time.perf_counter()
+def _scores(most_false: float, drop_out: float, cells: int, patients: int) -> np.ndarray:
+    """Both tests' statistics of `patients` related and as many unrelated ones: (patients, related or not, test)."""
     random = np.random.default_rng([int(most_false * 1000), int(drop_out * 100), cells])
-    design = most_false, drop_out, cells
-    related = np.array([statistics(random, *design, True) for _ in range(patients)])
-    unrelated = np.array([statistics(random, *design, False) for _ in range(patients)])
-    found = [_found(related[:, test], unrelated[:, test]) for test in (0, 1)]
+    of_kind = [
+        [statistics(random, most_false, drop_out, cells, related) for _ in range(patients)] for related in (True, False)
+    ]
+    return np.swapaxes(np.array(of_kind), 0, 1)
+
+
+def _tell(most_false: str, drop_out: str, cells: int | str, scores: np.ndarray, seconds: str = "") -> None:
+    found = [_found(scores[:, 0, test], scores[:, 1, test]) for test in (0, 1)]
     gain = 100 * (found[1].mean() - found[0].mean())
-    error = 100 * (found[1].astype(float) - found[0]).std(ddof=1) / np.sqrt(patients)
+    error = 100 * (found[1].astype(float) - found[0]).std(ddof=1) / np.sqrt(len(scores))
     limits = f"{gain - 1.96 * error:5.1f} to {gain + 1.96 * error:5.1f}"
     naive, aware = (100 * one.mean() for one in found)
-    seconds = time.perf_counter() - start
-    told = (f"{naive:.1f}", f"{aware:.1f}", f"{gain:.1f}", limits, f"{seconds:.1f}")
-    print(_LINE.format(f"{most_false:.0%}", f"{drop_out:.0%}", cells, *told), flush=True)
+    told = (f"{naive:.1f}", f"{aware:.1f}", f"{gain:.1f}", limits, seconds)
+    print(_LINE.format(most_false, drop_out, cells, *told), flush=True)
 
 
 def statistics(

@@ -79,14 +79,14 @@ def names(run) -> list[str]:
 
 def test_a_run_without_sequencing_shows_nothing(run):
     (run / "clonality.json").unlink(missing_ok=True)
-    page = Page(write_report(run).read_text(encoding="utf-8"))
+    page = Page(write_report(run, pages=False).read_text(encoding="utf-8"))
     assert [name for name in page.sections if name] == SECTIONS
     assert "Sequencing:" not in page.sections["patients"]
 
 
 def test_the_section_stands_after_the_patients(run, names):
     write(run, patient(names[0]), patient(names[1], verdicts=()))
-    page = Page(write_report(run).read_text(encoding="utf-8"))
+    page = Page(write_report(run, pages=False).read_text(encoding="utf-8"))
     shown = [name for name in page.sections if name]
     assert shown == [*SECTIONS[: SECTIONS.index("risk")], "clonality", *SECTIONS[SECTIONS.index("risk") :]]
     assert not page.open
@@ -105,7 +105,7 @@ def test_the_section_stands_after_the_patients(run, names):
 
 def test_patients_of_other_runs_are_counted_and_not_named(run, names):
     write(run, patient(names[0]), patient("Jane Doe"))
-    text = write_report(run).read_text(encoding="utf-8")
+    text = write_report(run, pages=False).read_text(encoding="utf-8")
     assert "Jane Doe" not in text
     assert "Left out: 1 sequenced patient who isn't in this run." in Page(text).sections["clonality"]
     write(run, patient("Jane Doe"))
@@ -124,7 +124,7 @@ def test_a_damaged_file_leaves_the_rest_of_the_report_whole(run, text):
 def test_names_from_a_file_are_never_markup(run, names):
     evil = "<script>alert(1)</script>"
     write(run, patient(names[0], notes=[evil]), notes=[evil])
-    assert "<script>" not in write_report(run).read_text(encoding="utf-8")
+    assert "<script>" not in write_report(run, pages=False).read_text(encoding="utf-8")
 
 
 def test_a_visit_reads_as_days_before_imaging():

@@ -24,7 +24,7 @@ CHANNELS = {"dapi": "nucleus", "ck": "epithelial", "vim": "mesenchymal", "cd45":
 
 def text_of(run: Path, section: str) -> str:
     """Return the text of one section of the run's page, as a reader sees it."""
-    page = write_report(run).read_text(encoding="utf-8")
+    page = write_report(run, pages=False).read_text(encoding="utf-8")
     part = re.search(rf'<section aria-labelledby="{section}">(.*?)</section>', page, re.DOTALL)
     assert part is not None
     return " ".join(re.sub(r"<[^>]+>", " ", part[1]).split())
@@ -121,7 +121,7 @@ def test_a_good_night_has_no_lists(tmp_path):
 def test_many_failures_fold_after_a_dozen(changed):
     table = pd.read_csv(changed / "slides.csv").assign(state="failed", assessable=False, reason="a.tif: empty; copy it")
     table.to_csv(changed / "slides.csv", index=False)
-    page = write_report(changed).read_text(encoding="utf-8")
+    page = write_report(changed, pages=False).read_text(encoding="utf-8")
     assert page.count("<summary>6 more</summary>") == 1
 
 
@@ -174,12 +174,12 @@ def test_the_page_with_batches_is_the_same_every_time_and_needs_nothing_from_out
 
 
 def test_quality_maps_are_shown_folded_and_small_where_there_are_any(changed):
-    without = write_report(changed).stat().st_size
+    without = write_report(changed, pages=False).stat().st_size
     drawing = np.full((700, 1200, 3), 255, np.uint8)
     drawing[100:600, 100:600] = np.kron(np.random.default_rng(0).integers(0, 255, (20, 20, 3)), np.ones((25, 25, 1)))
     for slide in ("P001-0", "P001-2"):
         cv2.imwrite(str(changed / "slides" / slide / "quality.png"), drawing)
-    page = write_report(changed).read_text(encoding="utf-8")
+    page = write_report(changed, pages=False).read_text(encoding="utf-8")
     assert len(re.findall(r'<details class="maps"><summary>Quality maps</summary><img src="data:image/webp', page)) == 2
     assert len(page) - without < 2 * 70_000
 

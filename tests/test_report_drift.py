@@ -40,7 +40,7 @@ def run(made, tmp_path) -> Path:
 
 def section(run: Path) -> str:
     """Return the page's section on drift."""
-    page = write_report(run).read_text(encoding="utf-8")
+    page = write_report(run, pages=False).read_text(encoding="utf-8")
     part = re.search(r'<section aria-labelledby="drift">(.*?)</section>', page, re.DOTALL)
     assert part is not None
     return part[1]

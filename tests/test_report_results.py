@@ -99,7 +99,7 @@ def write_rates(run: Path, blank: float | None = 1, **columns) -> None:
 
 
 def section(run: Path, name: str = "samples") -> str:
-    page = write_report(run).read_text(encoding="utf-8")
+    page = write_report(run, pages=False).read_text(encoding="utf-8")
     part = re.search(rf'<section aria-labelledby="{name}">(.*?)</section>', page, re.DOTALL)
     assert part is not None
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", part[1])).split())

@@ -10,6 +10,7 @@ from ctc_imaging.assay import pool_recovery
 from ctc_imaging.batch_quality import batch_shifts, judge_controls, stain_figures, stain_remarks
 from ctc_imaging.panel import CutOff
 from ctc_imaging.report.charts import draw_controls, draw_stains
+from ctc_imaging.report.downloads import csv_link
 from ctc_imaging.report.figures import to_svg
 from ctc_imaging.report.sections import slide_verdicts
 from ctc_imaging.report.source import Run
@@ -30,8 +31,10 @@ class BatchPage:
     control_rows: tuple[dict[str, str], ...]
     kinds: tuple[str, ...]
     stains: str
+    stains_csv: str
     own_stains: tuple[str, ...]
     control_chart: str
+    control_csv: str
 
 
 def batch_page(run: Run) -> BatchPage:
@@ -57,8 +60,10 @@ def batch_page(run: Run) -> BatchPage:
         control_rows=tuple(_control_row(row) for _, row in controls.iterrows()),
         kinds=tuple(kind for kind in KINDS if (controls["sample_kind"] == kind).any()),
         stains=_stain_chart(figures, odd, channels),
+        stains_csv=csv_link(figures),
         own_stains=tuple(marker(short) for short in channels if short in on_ctcs),
         control_chart=_control_chart(controls),
+        control_csv=csv_link(controls[controls["rate"].notna()]),
     )
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctc_imaging.errors import CtcImagingError
+from ctc_imaging.report.downloads import csv_link
+from ctc_imaging.report.figures import to_svg
+from ctc_imaging.report.limits_chart import Panel, draw_limits
 from ctc_imaging.report.source import Run
 from ctc_imaging.report.survival import survival_tables
 from ctc_imaging.report.words import interval, number, p_value, percent
@@ -46,6 +49,8 @@ class EffectPart:
     """The effect of treatment by CTC status."""
 
     statement: str
+    figure: str
+    csv: str
     rows: tuple[dict[str, str], ...]
     interaction: str
     patients: str
@@ -155,9 +160,20 @@ def _effect_part(found: TreatmentEffect) -> EffectPart:
     )
     ratio = next(row for row in found.interaction.to_dict("records") if row["quantity"] == "hazard_ratio")
     told = f"{_ratio(ratio['estimate'], ratio['low'], ratio['high'])}, {p_value(ratio['p'])}"
-    return EffectPart(
-        found.statement, rows, told, f"{found.patients:,}", interval(found.horizon), f"{found.grace:g}", found.notes
+    figure = _effect_figure(figures, found.statement) if rows else ""
+    horizon, patients = interval(found.horizon), f"{found.patients:,}"
+    csv = csv_link(found.strata)
+    return EffectPart(found.statement, figure, csv, rows, told, patients, horizon, f"{found.grace:g}", found.notes)
+
+
+def _effect_figure(figures: dict[tuple[str, str], tuple[float, float, float]], statement: str) -> str:
+    there = [stratum for stratum in _STRATA if (stratum, "rfs_difference") in figures]
+    panels = (
+        Panel("Treated less untreated, free", [figures[one, "rfs_difference"] for one in there], "difference"),
+        Panel("Hazard ratio", [figures[one, "hazard_ratio"] for one in there], "ratio"),
     )
+    figure = draw_limits([_STRATA[one] for one in there], panels)
+    return to_svg(figure, "treatment", f"Effect of adjuvant treatment by CTC status: {statement}")
 
 
 def _limited(value: float, low: float, high: float) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ctc_imaging.drift import DRIFT_COLUMNS, DRIFT_CSV, FALSE_ALARMS
 from ctc_imaging.drift.judging import RUN, TRAINING
+from ctc_imaging.report.downloads import csv_link
 from ctc_imaging.report.drift_chart import draw_drift, title_of
 from ctc_imaging.report.figures import to_svg
 from ctc_imaging.report.source import Run, read_table
@@ -35,6 +36,8 @@ class DriftPage:
     remarks: tuple[str, ...]
     rows: tuple[dict[str, Any], ...]
     chart: str
+    slides_csv: str
+    batches_csv: str
     training: bool
     false_alarms: str
 
@@ -58,6 +61,8 @@ def drift_page(run: Run) -> DriftPage:
         remarks=tuple(_remarks(judged, reference, run.simulated)),
         rows=rows,
         chart=_chart(judged, rows),
+        slides_csv=csv_link(_slide_values(judged)),
+        batches_csv=csv_link(_batch_values(judged)),
         training=bool((judged["against"] == TRAINING).any()),
         false_alarms=percent(FALSE_ALARMS),
     )
@@ -153,6 +158,24 @@ def _limits(figure: str, low: float, high: float) -> str:
         known = high if np.isnan(low) else low
         return "" if np.isnan(known) else f"at {'most' if np.isnan(low) else 'least'} {shown(figure, known)}"
     return f"{shown(figure, low)} to {shown(figure, high)}"
+
+
+def _slide_values(judged: pd.DataFrame) -> pd.DataFrame:
+    """One row a slide, one column a figure: far shorter than drift.csv, which has a row for each of both."""
+    if judged.empty:
+        return judged
+    named = judged.assign(figure=_figure_names(judged))
+    return named.pivot_table("value", ["slide_id", "sample_date", "batch_name"], "figure", sort=False).reset_index()
+
+
+def _batch_values(judged: pd.DataFrame) -> pd.DataFrame:
+    """One row a batch and figure: its value, what is expected, the limits."""
+    own = judged.assign(figure=_figure_names(judged)).drop_duplicates(["batch_name", "figure"])
+    return own[["batch_name", "figure", "batch_value", "expected", "low", "high", "alarm"]]
+
+
+def _figure_names(judged: pd.DataFrame) -> pd.Series:
+    return (judged["channel"] + "_" + judged["figure"]).str.removeprefix("_")
 
 
 def _chart(judged: pd.DataFrame, rows: tuple[dict[str, Any], ...]) -> str:

@@ -56,7 +56,7 @@ def make_gallery(run: Run) -> Gallery:
     portraits = [
         portrait
         for slide_id, cells in chosen.groupby("slide_id", sort=True)
-        for portrait in _portraits(run, str(slide_id), cells)
+        for portrait in portraits_of(run, str(slide_id), cells)
     ]
     return Gallery(tuple(portraits), len(called), called["slide_id"].nunique())
 
@@ -87,7 +87,8 @@ def choose(called: pd.DataFrame, count: int) -> pd.DataFrame:
     return ordered.loc[ordered.index.isin(kept)]
 
 
-def _portraits(run: Run, slide_id: str, cells: pd.DataFrame) -> list[Portrait]:
+def portraits_of(run: Run, slide_id: str, cells: pd.DataFrame) -> list[Portrait]:
+    """Draw the cells of one slide that have a crop, in the order of the table."""
     import zarr
 
     path = run.folder.slide(slide_id) / "crops.zarr"

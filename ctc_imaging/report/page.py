@@ -5,40 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from ctc_imaging.files import write_text
 from ctc_imaging.report.batches import batch_page
+from ctc_imaging.report.clonality import clonality_page
 from ctc_imaging.report.decision import decision_page
 from ctc_imaging.report.drift import drift_page
 from ctc_imaging.report.gallery import make_gallery
 from ctc_imaging.report.lead_time import lead_time_page
 from ctc_imaging.report.morning import faults, notices
+from ctc_imaging.report.pages import links_of, write_pages
 from ctc_imaging.report.patients import patient_cards
+from ctc_imaging.report.rendering import environment, style
 from ctc_imaging.report.results import basis, result_rows
 from ctc_imaging.report.risk import risk_page
 from ctc_imaging.report.sections import headline, sample_rows, shown_phenotypes, slide_rows, summary
 from ctc_imaging.report.source import Run, read_run
 from ctc_imaging.report.survival import survival_page
 from ctc_imaging.report.thresholds import threshold_page
-from ctc_imaging.report.words import interval, label, marker, number, plural
-
-HERE = Path(__file__).parent
 
 
-def write_report(run: Path) -> Path:
-    """Write RUN/report.html, one self-contained page, from what stands in the RUN folder.
+def write_report(run: Path, pages: bool = True) -> Path:
+    """Write RUN/report.html and the pages under RUN/pages/ from what stands in the RUN folder, each self-contained.
 
     Parameters
     ----------
     run : Path
         A folder made by ``ctc-imaging run``; its tables may be empty and its slides may all have failed.
+    pages : bool
+        False leaves out the pages by batch, sample, patient and cohort.
 
     Returns
     -------
     Path
-        The page. The same run gives the same bytes.
+        RUN/report.html. The same run gives the same bytes.
 
     Raises
     ------
@@ -47,22 +46,12 @@ def write_report(run: Path) -> Path:
     """
     source = read_run(Path(run))
     target = source.folder.path / "report.html"
-    write_text(target, render(source))
+    parts = context(source)
+    parts["links"] = links_of(source) if pages else None
+    write_text(target, environment().get_template("report.html.j2").render(parts))
+    if pages:
+        write_pages(source, parts)
     return target
-
-
-def render(run: Run) -> str:
-    """Render the page of a run as HTML text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(marker=marker, number=number, interval=interval, label=label, svg=Markup)
-    environment.globals.update(plural=plural)
-    return environment.get_template("report.html.j2").render(context(run))
 
 
 def context(run: Run) -> dict[str, Any]:
@@ -70,7 +59,7 @@ def context(run: Run) -> dict[str, Any]:
     controls = run.counts[run.counts["sample_kind"] != "patient"]
     batches, drift = batch_page(run), drift_page(run)
     return {
-        "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        "style": style(),
         "headline": headline(run, batches.controls),
         "faults": faults(run),
         "notices": notices(run, batches, drift),
@@ -91,6 +80,7 @@ def context(run: Run) -> dict[str, Any]:
         "slides": slide_rows(run),
         "gallery": make_gallery(run),
         "patients": patient_cards(run),
+        "clonality": clonality_page(run),
         "unjudged": int(((run.timeline["visit_status"] == "done") & run.timeline["status"].isna()).sum()),
         "risk": risk_page(run),
         "survival": survival_page(run),

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ctc_imaging.errors import CtcImagingError
-from ctc_imaging.report.figures import to_svg
+from ctc_imaging.report.course import course_figure
+from ctc_imaging.report.names import page_names
 from ctc_imaging.report.patients import event_days
-from ctc_imaging.report.risk_chart import Course, draw_course
+from ctc_imaging.report.risk_words import (
+    count_change,
+    direction,
+    on_day,
+    risk_change,
+    standing,
+    sureness,
+    visits_without_count,
+)
 from ctc_imaging.report.source import Run
 from ctc_imaging.report.survival import is_separate, survival_tables
 from ctc_imaging.report.words import interval, number, percent, plural
@@ -20,17 +29,14 @@ if TYPE_CHECKING:
     from ctc_imaging.recurrence.follow_up import FollowUp
     from ctc_imaging.recurrence.joint import JointModel
 
-# With more patients only those at the highest risk get a page of their own.
+# With more patients only those at the highest risk get a card here, and who is still at risk before others.
 PAGES = 60
-_SURE, _LOW, _HIGH = 0.2, 0.3, 0.6
-_LEAST_STEP = 0.02
 _WORDS = {"MVI": "microvascular invasion (MVI)", "size_cm": "tumour size, each cm"}
-_TICKS = {0.0: "surgery", 91.3: "3 mo", 182.6: "6 mo", 365.25: "1 y", 547.9: "1½ y", 730.0: "2 y", 1095.75: "3 y"}
 
 
 @dataclass(frozen=True)
 class PatientRisk:
-    """One patient's page."""
+    """What is said of one patient; `open` if neither the event nor the horizon has come."""
 
     patient: str
     anchor: str
@@ -39,25 +45,36 @@ class PatientRisk:
     high: str
     bar: float
     day: str
+    on_day: str
     sure: str
     change: str
+    why: str
     count: str
     figure: str
+    csv: str
+    open: bool
+    standing: str
     outcome: str
 
 
 @dataclass(frozen=True)
 class RiskPage:
-    """The section; `reason` tells why there is nothing."""
+    """The section; `reason` tells why there is nothing. `patients` have a card, `everyone` is also of the others."""
 
     horizon: str
     reason: str = ""
     patients: tuple[PatientRisk, ...] = ()
+    everyone: tuple[PatientRisk, ...] = ()
     left_out: int = 0
     model: tuple[dict[str, str], ...] = ()
     basis: str = ""
+    causes: str = ""
     own: bool = True
     notes: tuple[str, ...] = ()
+
+    def of(self, patient: str) -> PatientRisk | None:
+        """Return one patient's part, if there is a risk."""
+        return next((found for found in self.everyone if found.patient == patient), None)
 
 
 def risk_page(run: Run) -> RiskPage:
@@ -81,7 +98,8 @@ def risk_page(run: Run) -> RiskPage:
     from ctc_imaging.recurrence.joint.defaults import default_spec
 
     try:
-        training = follow_up_of_run(*_known(survival_tables(run)))
+        timeline, clinical = _known(survival_tables(run))
+        training = follow_up_of_run(timeline, clinical)
         model = fit_joint(default_spec(training), training)
         own = follow_up_of_run(run.timeline, run.clinical)
     except CtcImagingError as error:
@@ -90,7 +108,8 @@ def risk_page(run: Run) -> RiskPage:
         return RiskPage(words, " ".join(model.notes))
     if horizon > model.longest:
         return RiskPage(words, f"Nobody is followed to day {horizon:g}, so no model knows the risk by then")
-    return _page(run, model, own, horizon, words, not is_separate(run))
+    page = _page(run, model, own, horizon, words)
+    return replace(page, causes=_causes(clinical, training.subjects), own=not is_separate(run))
 
 
 def _known(tables: tuple[pd.DataFrame, pd.DataFrame | None]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -100,19 +119,27 @@ def _known(tables: tuple[pd.DataFrame, pd.DataFrame | None]) -> tuple[pd.DataFra
     return timeline, clinical
 
 
-def _page(run: Run, model: JointModel, own: FollowUp, horizon: float, words: str, same: bool) -> RiskPage:
-    usual = _usual(model, own, horizon)
-    cards = [_card(run, model, own.subset([patient]), horizon, usual) for patient in own.subjects]
-    shown = sorted((card for card in cards if card is not None), key=lambda card: -card.bar)
-    size = f"{plural(model.subjects, 'patient')}, {model.events} recurrences or deaths"
+def _causes(clinical: pd.DataFrame, subjects: pd.Index) -> str:
+    """Say of what the events are that the model knows: it tells the first of either, not the one from the other."""
+    own = clinical[clinical["patient_id"].isin(subjects)]
+    recurred = int(own["recurrence_date"].notna().sum())
+    died = int((own["recurrence_date"].isna() & own["death_date"].notna()).sum())
+    return f"{plural(recurred, 'recurrence')} and {plural(died, 'death')} without one"
+
+
+def _page(run: Run, model: JointModel, own: FollowUp, horizon: float, words: str) -> RiskPage:
+    usual, anchors = _usual(model, own, horizon), page_names(str(one) for one in own.subjects)
+    cards = [_card(run, model, own.subset([one]), horizon, usual, anchors[str(one)]) for one in own.subjects]
+    shown = sorted((card for card in cards if card is not None), key=lambda card: (not card.open, -card.bar))
+    counts = plural(sum(model.measurements), "count")
     return RiskPage(
         horizon=words,
         reason="" if shown else "No patient has a count from after surgery to predict from",
         patients=tuple(shown[:PAGES]),
+        everyone=tuple(shown),
         left_out=max(0, len(shown) - PAGES),
         model=_model_rows(model),
-        basis=size,
-        own=same,
+        basis=f"{counts} of {plural(model.subjects, 'patient')}, {model.events} recurrences or deaths",
         notes=tuple(note.replace("before time 0", "before surgery") for note in model.notes),
     )
 
@@ -130,7 +157,9 @@ def _usual(model: JointModel, own: FollowUp, horizon: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["time", "risk"]).dropna()
 
 
-def _card(run: Run, model: JointModel, own: FollowUp, horizon: float, usual: pd.DataFrame) -> PatientRisk | None:
+def _card(
+    run: Run, model: JointModel, own: FollowUp, horizon: float, usual: pd.DataFrame, anchor: str
+) -> PatientRisk | None:
     from ctc_imaging.recurrence.joint.prediction import updates
 
     patient = str(own.subjects[0])
@@ -143,81 +172,35 @@ def _card(run: Run, model: JointModel, own: FollowUp, horizon: float, usual: pd.
     except CtcImagingError:
         return None
     latest, series = course.iloc[-1], run.timeline[run.timeline["patient_id"] == patient]
+    known = series[series["day"].astype(float) <= now].sort_values("day", kind="stable")
+    events = event_days(run.clinical, patient)
+    stands = standing(events, now, horizon)
+    missed = visits_without_count(series, now, _until(events, horizon))
+    figure, csv = course_figure(run, patient, f"course-{anchor}", course, usual)
     return PatientRisk(
         patient=patient,
-        anchor=f"risk-{patient}",
+        anchor=f"risk-{anchor}",
         risk=percent(latest["risk"]),
         low=percent(latest["low"]),
         high=percent(latest["high"]),
         bar=float(latest["risk"]),
         day=f"{now:.0f}",
-        sure=_sureness(float(latest["low"]), float(latest["high"])),
-        change=_change(course),
-        count=_count_change(series[series["day"].astype(float) <= now]),
-        figure=_figure(run, own, course, horizon, usual, patient),
-        outcome=_outcome(event_days(run.clinical, patient), now),
+        on_day=on_day(now),
+        sure=sureness(float(latest["low"]), float(latest["high"])),
+        change=risk_change(course),
+        why=direction(course, known),
+        count=" ".join(part for part in (count_change(known), missed) if part),
+        figure=figure,
+        csv=csv,
+        open=stands.open,
+        standing=stands.short,
+        outcome=stands.sentence,
     )
 
 
-def _sureness(low: float, high: float) -> str:
-    if high - low < _SURE:
-        return "The limits are close: the counts so far leave little doubt about this patient within the model."
-    if low < _LOW and high > _HIGH:
-        return "The limits are very wide: the counts so far fit a low risk as well as a high one."
-    return "The limits are wide: take the risk as a rough figure."
-
-
-def _change(course: pd.DataFrame) -> str:
-    earlier = course[course["time"] > 0].iloc[:-1]
-    if earlier.empty:
-        return "This is the first count after surgery, so there is no earlier risk to compare with."
-    before, latest = earlier.iloc[-1], course.iloc[-1]
-    step = float(latest["risk"] - before["risk"])
-    moved = "hardly changed" if abs(step) < _LEAST_STEP else "went up" if step > 0 else "went down"
-    was = f"{percent(before['risk'])} ({percent(before['low'])} to {percent(before['high'])})"
-    passed = " Part of that is the time passed without recurrence." if step <= -_LEAST_STEP else ""
-    return f"The risk {moved} since day {before['time']:.0f}, when it was {was}.{passed}"
-
-
-def _count_change(series: pd.DataFrame) -> str:
-    done = series[series["visit_status"] == "done"]
-    if len(done) < 2:
-        return ""
-    before, last = done.iloc[-2], done.iloc[-1]
-    told = {
-        "rise": "a rise that chance would hardly make",
-        "fall": "a fall that chance would hardly make",
-        "not_distinguishable": "within what chance makes",
-    }.get(str(last["change"]), "")
-    counts = (
-        f"{int(one['ctc'])} in {number(one['assessed_volume_ml'])} mL on day {float(one['day']):.0f}"
-        for one in (before, last)
-    )
-    return f"The count went from {' to '.join(counts)}" + (f": {told} (exact test)." if told else ".")
-
-
-def _outcome(events: dict[str, float], now: float) -> str:
-    """Say what became of the patient after the last count, which the risk doesn't know of."""
-    for name, words in (("recurrence", "Recurrence was found"), ("death", "The patient died")):
-        if name in events:
-            return f"{words} on day {events[name]:.0f}; the risk is what was known before."
-    last = events.get("last_contact")
-    if last is not None and last > now:
-        return f"Free of recurrence at last contact, day {last:.0f}; the risk is as of the last count."
-    return ""
-
-
-def _figure(run: Run, own: FollowUp, course: pd.DataFrame, horizon: float, usual: pd.DataFrame, patient: str) -> str:
-    names = {"day": "time", "ctc_per_ml": "value", "ctc_per_ml_low": "low", "ctc_per_ml_high": "high"}
-    values = own.long[own.long["day"] < horizon].rename(columns=names)[list(names.values())].astype(float)
-    cutoff = run.cutoff["ctc"] / run.cutoff["volume_ml"] if run.cutoff else None
-    ticks = {day: text for day, text in _TICKS.items() if day <= horizon + 1}
-    shown = usual[usual["time"] <= course["time"].max() + 60]
-    words = f"within {interval(horizon)}"
-    picture = Course(values, course, "CTC per mL", "Time since surgery", horizon, words, cutoff, shown, ticks)
-    latest = course.iloc[-1]
-    alt = f"Counts of patient {patient}, and the risk as known at each visit; now {percent(latest['risk'])}"
-    return to_svg(draw_course(picture), f"risk-{patient}", alt)
+def _until(events: dict[str, float], horizon: float) -> float:
+    """Day up to which missed visits tell something of the time that the risk is of."""
+    return min([horizon, *(events[name] for name in ("recurrence", "death") if name in events)])
 
 
 def _model_rows(model: JointModel) -> tuple[dict[str, str], ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,18 @@ import pandas as pd
 
 from ctc_imaging.assay import RATE_COLUMNS, RATES_CSV
 from ctc_imaging.batch_quality import STAIN_COLUMNS, STAINS_CSV, batch_table
-from ctc_imaging.clinical import load_clinical
+from ctc_imaging.clinical import Visit, load_clinical, load_imaging, load_markers, load_schedule
 from ctc_imaging.cohort import SlideEntry, load_cohort
 from ctc_imaging.counting import COUNT_COLUMNS, SLIDE_COLUMNS
 from ctc_imaging.store.run_folder import RunFolder
 from ctc_imaging.timeline import TIMELINE_COLUMNS
+
+SIGN_OFF_CSV = "sign_off.csv"
+SIGN_OFF_COLUMNS = (
+    *("sample_id", "ctc_machine", "ctc", "candidates", "candidates_read", "added", "disputed", "overruled"),
+    *("overruled_without_reason", "readers", "ready", "signed_by", "signed_on", "ctc_signed", "amendments"),
+)
+"""As `sign_off.sign_off_table` writes them."""
 
 # Columns read as text, lest an id such as 007 become a number.
 TEXT = dict.fromkeys(
@@ -23,7 +30,7 @@ TEXT = dict.fromkeys(
         *("slide_id", "state", "reason", "rescan_of", "sample_id", "patient_id", "sample_date", "sample_kind"),
         *("quality_reasons", "readers", "signed_by", "visit_status", "status", "change", "pattern"),
         *("site", "batch", "panel", "channel", "role"),
-        *("batch_name", "batch_verdict", "false_from", "recovery_from"),
+        *("batch_name", "batch_verdict", "false_from", "recovery_from", "signed_on", "ready"),
     ),
     str,
 )
@@ -42,6 +49,10 @@ class Run:
     stains: pd.DataFrame
     rates: pd.DataFrame
     cohort: tuple[SlideEntry, ...]
+    sign_off: pd.DataFrame
+    scans: pd.DataFrame
+    markers: pd.DataFrame
+    schedule: tuple[Visit, ...]
 
     @property
     def batches(self) -> pd.DataFrame:
@@ -97,6 +108,10 @@ def read_run(folder: Path) -> Run:
         stains=read_stains(run.path / STAINS_CSV),
         rates=read_table(run.path / RATES_CSV, RATE_COLUMNS),
         cohort=load_cohort(run.table("cohort")) if run.table("cohort").is_file() else (),
+        sign_off=read_table(run.path / SIGN_OFF_CSV, SIGN_OFF_COLUMNS),
+        scans=_loaded(run.table("imaging"), load_imaging, ("patient_id", "imaging_date", "modality", "result")),
+        markers=_loaded(run.table("markers"), load_markers, ("patient_id", "date", "marker", "value")),
+        schedule=load_schedule(run.table("schedule")).visits if run.table("schedule").is_file() else (),
     )
 
 
@@ -121,3 +136,7 @@ def read_stains(path: Path) -> pd.DataFrame:
 def read_clinical(path: Path) -> pd.DataFrame | None:
     """Read the run's copy of clinical.csv; None where the run had none."""
     return load_clinical(path) if path.is_file() else None
+
+
+def _loaded(path: Path, load: Callable[[Path], pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    return load(path) if path.is_file() else pd.DataFrame({name: pd.Series(dtype=object) for name in columns})

@@ -10,6 +10,7 @@ import pandas as pd
 from ctc_imaging.counting import COUNT_COLUMNS
 from ctc_imaging.errors import CtcImagingError
 from ctc_imaging.panel import CutOff
+from ctc_imaging.report.downloads import csv_link
 from ctc_imaging.report.figures import draw_risk, draw_survival, group_colour, to_svg
 from ctc_imaging.report.source import Run, read_clinical, read_table
 from ctc_imaging.report.words import MISSING, is_missing, label, p_value, percent, term
@@ -33,6 +34,7 @@ class SurvivalPage:
     horizon_days: float
     reason: str = ""
     figure: str = ""
+    csv: str = ""
     groups: tuple[dict[str, str], ...] = ()
     at_risk_days: tuple[str, ...] = ()
     at_risk: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -42,6 +44,7 @@ class SurvivalPage:
     cox_size: str = ""
     risks: tuple[dict[str, str], ...] = ()
     risk_figure: str = ""
+    risk_csv: str = ""
     risk_size: str = ""
     warnings: tuple[str, ...] = ()
     incidence: tuple[dict[str, str], ...] = ()
@@ -137,6 +140,7 @@ def _survival_parts(survival: LandmarkSurvival) -> dict[str, Any]:
     names = ", ".join(label(curve.group) for curve in survival.curves)
     return {
         "figure": to_svg(figure, "survival", f"Recurrence-free survival since the landmark by pattern: {names}"),
+        "csv": csv_link(pd.concat([_curve_table(curve) for curve in survival.curves])) if survival.curves else "",
         "groups": tuple(_group_row(curve) for curve in survival.curves),
         "at_risk_days": tuple(f"{float(day) / DAYS_A_MONTH:.0f}" for day in survival.at_risk.columns),
         "at_risk": tuple(
@@ -145,6 +149,12 @@ def _survival_parts(survival: LandmarkSurvival) -> dict[str, Any]:
         "logrank": "" if is_missing(survival.logrank_p) else p_value(survival.logrank_p),
         "excluded": tuple((label(reason), int(count)) for reason, count in survival.excluded.items() if count),
     }
+
+
+def _curve_table(curve: Curve) -> pd.DataFrame:
+    """A curve's steps, a row each."""
+    steps = {"day": curve.days, "free": curve.survival, "low": curve.low, "high": curve.high}
+    return pd.DataFrame({"pattern": curve.group, **steps})
 
 
 def _group_row(curve: Curve) -> dict[str, str]:
@@ -199,7 +209,8 @@ def _risk_parts(risk: LandmarkRisk) -> dict[str, Any]:
     size = f"{risk.n:,} patients at risk at the landmark, {risk.events:,} events"
     if len(risk.table) > RISKS_LISTED:
         alt = f"Risk of recurrence of {len(risk.table)} patients with limits, from the lowest to the highest"
-        return {"risk_figure": to_svg(draw_risk(risk.table), "risk", alt), "risk_size": size}
+        drawn = to_svg(draw_risk(risk.table), "risk", alt)
+        return {"risk_figure": drawn, "risk_csv": csv_link(risk.table), "risk_size": size}
     rows = tuple(
         {
             "patient": str(row["patient_id"]),

@@ -20,7 +20,7 @@ demo: $(VENV)/.base
 	$(BIN)/ctc-imaging demo --out $(OUT)
 
 test: $(VENV)/.all
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.all
 	$(BIN)/ruff check .
@@ -34,7 +34,7 @@ wheel-test: $(VENV)/.all
 	$(BIN)/python -m build --wheel --outdir dist .
 	$(BIN)/python -m pip install --quiet --no-deps --target .wheel-check dist/*.whl
 	cd .wheel-check && PYTHONPATH=$(CURDIR)/.wheel-check CTC_IMAGING_TEST_WHEEL=1 \
-	  $(CURDIR)/$(BIN)/pytest -n auto --dist worksteal -p no:cacheprovider -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) $(CURDIR)/tests
+	  $(CURDIR)/$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -p no:cacheprovider -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) $(CURDIR)/tests
 
 benchmark: $(VENV)/.all
 	$(BIN)/python benchmarks/accuracy.py

@@ -25,7 +25,7 @@ from segmentation_peers import PeerError, Peers, scikit_image, scikit_image_cell
 from ctc_imaging.errors import ModelError
 from ctc_imaging.features import CellPixels, measure_cells
 from ctc_imaging.files import atomic_path
-from ctc_imaging.intake import open_copy, take_in
+from ctc_imaging.intake import take_in
 from ctc_imaging.panel import load_panel
 from ctc_imaging.segmentation import measure_background, segment_slide
 from ctc_imaging.segmentation.background import Background, PixelSource
@@ -39,6 +39,7 @@ from ctc_imaging.simulation import SimulatedSlide, simulate_slide
 from ctc_imaging.simulation.slide import write_image
 from ctc_imaging.slide import open_slide
 from ctc_imaging.store.labels import create_labels
+from ctc_imaging.working_copy import open_copy
 
 WORKERS = 2
 PIXEL_UM = 0.5

@@ -1,33 +1,28 @@
-"""Intake: a scan's bytes hashed and every chunk decoded once, into a flat working copy that all later steps read."""
+"""Intake: a scan's bytes hashed and every chunk decoded once, into a working copy that all later steps read."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ctc_imaging.errors import CtcImagingError, SlideError
 from ctc_imaging.exposure import Exposure
-from ctc_imaging.files import sha256_json, write_json
-from ctc_imaging.readers import Source
+from ctc_imaging.files import sha256_json
 from ctc_imaging.readers.remote import connect, faults, forget, is_remote, stage, stamp
-from ctc_imaging.readers.tiff_planes import RawPlane
 from ctc_imaging.slide import Slide, open_slide
+from ctc_imaging.working_copy import begin_copy, finish_copy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_INDEX = "index.json"
-# Squares of the working copy needn't be kept: reading one again costs no decoding.
-_CACHE_BYTES = 16 * 2**20
 _BLOCK_BYTES = 2**20
 
 
@@ -115,7 +110,7 @@ def at_hand(scan: Path, files: tuple[Path, ...], folder: Path) -> Iterator[tuple
 
 
 def take_in(scan: Slide, channels: Mapping[str, int], folder: Path) -> dict[str, Exposure]:
-    """Decode every chunk of a scan once, and lay the wanted channels into a folder as flat files.
+    """Decode every chunk of a scan once, and lay the wanted channels into a folder (see `working_copy`).
 
     Parameters
     ----------
@@ -124,7 +119,7 @@ def take_in(scan: Slide, channels: Mapping[str, int], folder: Path) -> dict[str,
     channels : mapping of str to int
         Short names to the scan's channels; the working copy has them in this order.
     folder : Path
-        To be made; see `open_copy`.
+        To be made; see `working_copy.open_copy`.
 
     Returns
     -------
@@ -137,86 +132,18 @@ def take_in(scan: Slide, channels: Mapping[str, int], folder: Path) -> dict[str,
         If a chunk is missing, damaged, or holds values that aren't finite.
     """
     folder.mkdir()
-    _, height, width = scan.shape
     ranges: dict[int, Exposure] = {}
     with ExitStack() as stack:
-        files = {
-            channel: stack.enter_context((folder / short).open("wb", buffering=0))
-            for short, channel in channels.items()
-        }
+        planes = {}
+        for short, channel in channels.items():
+            planes[channel] = plane = begin_copy(folder, short, scan.shape[1:], scan.dtype)
+            stack.callback(os.close, plane.file)
         for channel, y0, x0, chunk in _chunks(scan):
-            if channel in files:
-                _put(files[channel].fileno(), chunk, (y0 * width + x0) * chunk.itemsize, width * chunk.itemsize)
+            if channel in planes:
+                planes[channel].put(chunk, y0, x0)
                 ranges[channel] = _widened(ranges.get(channel), chunk)
-    facts = {
-        "reader": scan.reader,
-        "shape": [height, width],
-        "dtype": scan.dtype.name,
-        "pixel_size_um": scan.pixel_size_um,
-        "channels": list(channels),
-    }
-    write_json(folder / _INDEX, facts)
+    finish_copy(folder, scan, list(channels))
     return {short: ranges[channel] for short, channel in channels.items()}
-
-
-class WorkingCopy(Slide):
-    """A slide that is pickled as the place where it lies: whoever unpickles it opens the files anew."""
-
-    def __reduce__(self) -> tuple[Callable[[Path, Path], Slide], tuple[Path, Path]]:
-        return open_copy, (self.files[0].parent, self.path)
-
-    def read(self, channels: Sequence[int], y0: int, y1: int, x0: int, x1: int) -> NDArray:
-        """Read a region straight from the flat files (see `Slide.read`)."""
-        self._check_region(channels, y0, y1, x0, x1)
-        region = np.empty((len(channels), y1 - y0, x1 - x0), self.dtype)
-        for target, channel in zip(region, channels, strict=True):
-            target[...] = self._mapped(channel)[y0:y1, x0:x1]
-        return region
-
-    def _mapped(self, channel: int) -> NDArray:
-        """Map a channel's file for one read only: its pages don't stay in memory."""
-        file = self.files[channel]
-        try:
-            return np.memmap(file, self.dtype, "r", shape=self.shape[1:])
-        except (OSError, ValueError) as error:
-            raise SlideError(self.path, f"its working copy {file} is damaged ({error})", "run it again") from error
-
-
-def open_copy(folder: Path, scan: Path, warnings: tuple[str, ...] = ()) -> Slide:
-    """Open a working copy made by `take_in` as a slide, its channels named by the panel's short names, in its order.
-
-    Parameters
-    ----------
-    folder : Path
-    scan : Path
-        What it is a copy of, for messages; the copy itself doesn't tell, as paths may name patients.
-    warnings : tuple of str
-        Those of the scan.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    """
-    facts: dict[str, Any] = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-    dtype, shape = np.dtype(facts["dtype"]), (facts["shape"][0], facts["shape"][1])
-    files = [(folder / short).open("rb") for short in facts["channels"]]
-    planes = tuple(RawPlane(folder, file, 0, shape, dtype, 1, 0) for file in files)
-
-    def close() -> None:
-        for file in files:
-            file.close()
-
-    source = Source(
-        reader=facts["reader"],
-        planes=planes,
-        channel_names=tuple(facts["channels"]),
-        pixel_size_um=facts["pixel_size_um"],
-        warnings=warnings,
-        close=close,
-        files=tuple(folder / short for short in facts["channels"]),
-    )
-    return WorkingCopy(scan, source, facts["pixel_size_um"], cache_bytes=_CACHE_BYTES)
 
 
 @contextmanager
@@ -239,22 +166,6 @@ def _chunks(scan: Slide) -> Iterator[tuple[int, int, int, NDArray]]:
             for channel in together:
                 pixels = scan.read([channel], y0, min(y0 + high, height), x0, min(x0 + wide, width))
                 yield channel, y0, x0, pixels[0]
-
-
-def _put(file: int, chunk: NDArray, offset: int, row_bytes: int) -> None:
-    """Write a chunk's rows to their places in a flat plane."""
-    if chunk.shape[1] * chunk.itemsize == row_bytes:
-        _write(file, np.ascontiguousarray(chunk).reshape(-1).view(np.uint8), offset)
-        return
-    for y, row in enumerate(chunk.view(np.uint8)):
-        _write(file, row, offset + y * row_bytes)
-
-
-def _write(file: int, data: NDArray[np.uint8], offset: int) -> None:
-    """Write all bytes: on a disk that is nearly full the system may take only some, and says so at the next try."""
-    done = 0
-    while done < data.size:
-        done += os.pwrite(file, data.data[done:], offset + done)
 
 
 def _widened(known: Exposure | None, chunk: NDArray) -> Exposure:

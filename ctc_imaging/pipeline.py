@@ -16,7 +16,7 @@ from ctc_imaging.config import Settings
 from ctc_imaging.errors import SlideError
 from ctc_imaging.exposure import check_exposure
 from ctc_imaging.files import write_json, write_parquet
-from ctc_imaging.intake import open_copy, take_in
+from ctc_imaging.intake import take_in
 from ctc_imaging.overview import far_view, overview, write_png
 from ctc_imaging.panel import Panel, load_panel
 from ctc_imaging.parts import current_map
@@ -26,6 +26,7 @@ from ctc_imaging.segmentation import Background, measure_background, segment_sli
 from ctc_imaging.slide import Slide, open_slide
 from ctc_imaging.staining import check_stains
 from ctc_imaging.store.labels import create_labels, finish_labels
+from ctc_imaging.working_copy import open_copy
 
 WORKING_COPY = ".pixels"
 """Where in a slide's folder its decoded pixels lie while it is processed."""

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from ctc_imaging.errors import SlideError
 from ctc_imaging.files import sha256_file
-from ctc_imaging.intake import fingerprint, open_copy, scan_sha256, take_in
+from ctc_imaging.intake import fingerprint, scan_sha256, take_in
 from ctc_imaging.slide import open_slide
+from ctc_imaging.working_copy import open_copy
 
 NAMES = ["DAPI", "CK", "VIM", "CD45"]
 
@@ -31,8 +32,8 @@ def noise(shape, dtype="uint16", seed=0):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    high=st.integers(1, 150),
-    wide=st.integers(1, 150),
+    high=st.integers(1, 150) | st.integers(505, 530),
+    wide=st.integers(1, 150) | st.integers(505, 530),
     dtype=st.sampled_from(["uint8", "uint16", "float32"]),
     storage=st.sampled_from([{}, {"tile": (32, 48), "compression": "zlib"}, {"rowsperstrip": 7, "compression": "lzw"}]),
 )
@@ -146,3 +147,15 @@ def test_a_server_that_tells_nothing_vouches_for_nothing(tmp_path, monkeypatch):
 def test_a_scan_that_is_not_there_is_said_in_one_line(tmp_path):
     with pytest.raises(SlideError, match=r"none\.tif: no such file or folder"):
         scan_sha256(tmp_path / "none.tif")
+
+
+def test_a_working_copy_that_lost_its_end_is_told_and_not_read_as_dark(tmp_path):
+    pixels = noise((1, 700, 600))
+    with open_slide(write_scan(tmp_path / "a.ome.tif", pixels)) as scan:
+        take_in(scan, {"dapi": 0}, tmp_path / "copy")
+    with (tmp_path / "copy" / "dapi").open("r+b") as file:
+        file.truncate(512 * 512 * 2 * 3)
+    with open_copy(tmp_path / "copy", tmp_path / "a.ome.tif") as copy:
+        assert np.array_equal(copy.read([0], 0, 512, 100, 600), pixels[:, :512, 100:600])
+        with pytest.raises(SlideError, match="working copy is damaged"):
+            copy.read([0], 600, 700, 500, 600)

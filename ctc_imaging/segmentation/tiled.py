@@ -9,11 +9,9 @@ that whatever could matter to an object it owns lies wholly inside, given that n
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,7 @@ import pandas as pd
 
 from ctc_imaging.errors import SegmentationError
 from ctc_imaging.features import CellPixels, measure_cells
-from ctc_imaging.outlines import find_runs, first_runs, paint_runs, relabelled
+from ctc_imaging.outlines import find_runs, first_runs, relabelled
 from ctc_imaging.panel import Panel, Role
 from ctc_imaging.segmentation import cells
 from ctc_imaging.segmentation.background import Background, PixelSource
@@ -29,6 +27,7 @@ from ctc_imaging.segmentation.grid import Box, Grid
 from ctc_imaging.segmentation.model import load_finder
 from ctc_imaging.segmentation.nuclei import TileNuclei, find_tile_nuclei, paint_nuclei
 from ctc_imaging.segmentation.oversized import MAX_LENGTH_UM, unresolved
+from ctc_imaging.segmentation.spool import spooled
 
 MapTiles = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 Work = tuple[Box, tuple[TileNuclei, ...]]
@@ -91,19 +90,16 @@ def segment_slide(
     nuclei = list(map_tiles(find, grid.cores(tile_px)))
     segment = partial(segment_tile, slide, channels, panel, background, grid)
     # Cells are numbered when all are known; until then their outlines wait on disk, not in memory.
-    with TemporaryFile() as spool:
+    with spooled(grid) as spool:
         tables, anchors, oversized_px = [], [], 0
         for tile in map_tiles(segment, works(nuclei, grid)):
-            pickle.dump((tile.anchors, tile.outlines), spool, pickle.HIGHEST_PROTOCOL)
+            spool.add(tile.outlines)
             tables.append(tile.columns)
             anchors.append(tile.anchors)
             oversized_px += tile.oversized_px
         found = np.concatenate(anchors)
         order = np.argsort(found)
-        spool.seek(0)
-        for _ in tables:
-            its_anchors, outlines = pickle.load(spool)
-            _paint(labels, outlines, np.searchsorted(found[order], its_anchors) + 1, grid)
+        spool.paint(labels, [np.searchsorted(found[order], its_own) + 1 for its_own in anchors])
     table = _joined(tables, order)
     table.attrs["oversized_um2"] = oversized_px * grid.working_um**2
     return table
@@ -220,21 +216,6 @@ def _owned(
     anchors = y[inside] * slide_width + x[inside]
     order = np.argsort(anchors)
     return present[inside][order] + 1, anchors[order]
-
-
-def _paint(labels: Any, outlines: tuple[np.ndarray, np.ndarray], ids: np.ndarray, grid: Grid) -> None:
-    """Write a tile's cells and nuclei into the slide's label planes, as their ids."""
-    values = np.concatenate([[0], ids]).astype(np.uint32)
-    f, (height, width) = grid.factor, grid.slide_px
-    for plane, runs in enumerate(outlines):
-        if not len(runs):
-            continue
-        top, left = int(runs[0, 1]) * f, int(runs[:, 2].min()) * f
-        bottom, right = min(int(runs[-1, 1] + 1) * f, height), min(int(runs[:, 3].max()) * f, width)
-        place = (plane, slice(top, bottom), slice(left, right))
-        native = np.array(labels[place], np.uint32)
-        paint_runs(native, runs, values, (top, left), f)
-        labels[place] = native
 
 
 def _joined(tables: list[dict[str, np.ndarray]], order: np.ndarray) -> pd.DataFrame:

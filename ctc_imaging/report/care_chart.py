@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ctc_imaging.report.figures import EVENTS, INK
 
@@ -59,6 +60,8 @@ def draw_marker(axes: Axes, course: Course, name: str) -> None:
     positive = table.loc[table["value"] > 0, "value"]
     if len(positive) == len(table) and len(table) and positive.max() > _DECADES * positive.min():
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     elif len(table):
         axes.set_ylim(0, max(1.1 * float(table["value"].max()), 1e-9))
     axes.set_ylabel(name)

@@ -104,7 +104,7 @@ def draw_patterns(table: pd.DataFrame) -> Figure:
     Figure
         Every bar is as long as the others; the numbers in it are patients.
     """
-    with matplotlib.rc_context({**STYLE, "font.size": 8.5}):
+    with matplotlib.rc_context({**STYLE, "font.size": 8.5, "hatch.linewidth": 0.5}):
         height = 0.75 + 0.32 * len(table)
         figure = Figure(figsize=(5.4, height))
         axes = figure.add_axes((0.42, 0.08 / height, 0.56, 0.32 * len(table) / height))
@@ -140,7 +140,7 @@ def _write_numbers(
     for place, (count, part, start) in enumerate(zip(counts, parts, left, strict=True)):
         if part >= _LEAST_WRITTEN:
             axes.text(start + part / 2, place, f"{count}", ha="center", va="center", color=colour, fontsize=8,
-                      bbox={"facecolor": ground, "linewidth": 0, "pad": 1})  # fmt: skip
+                      bbox={"facecolor": ground, "linewidth": 0, "pad": 1.5})  # fmt: skip
 
 
 def _row(row: dict[Any, Any]) -> dict[str, str]:

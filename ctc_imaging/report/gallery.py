@@ -43,15 +43,15 @@ class Gallery:
     slides: int
 
 
-def make_gallery(run: Run) -> Gallery:
+def make_gallery(run: Run, called: pd.DataFrame) -> Gallery:
     """Show the called CTCs, at most 48, the most certain of every slide before the next of any.
 
     Parameters
     ----------
     run : Run
-        Slides whose state isn't ``done`` have no cells to show.
+    called : DataFrame
+        As of `called_ctcs`: slides whose state isn't ``done`` have no cells to show.
     """
-    called = called_ctcs(run)
     chosen = choose(called, SHOWN)
     portraits = [
         portrait
@@ -82,6 +82,8 @@ def _reviews(run: Run) -> dict[str, list[Review]]:
 def choose(called: pd.DataFrame, count: int) -> pd.DataFrame:
     """Take at most `count` cells: each slide's surest first, then each slide's next, until full."""
     ordered = called.sort_values(["slide_id", "p_ctc", "cell_id"], ascending=[True, False, True], kind="stable")
+    if len(ordered) <= count:
+        return ordered
     turn = ordered.groupby("slide_id").cumcount()
     kept = turn.sort_values(kind="stable").index[:count]
     return ordered.loc[ordered.index.isin(kept)]

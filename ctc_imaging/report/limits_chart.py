@@ -61,7 +61,7 @@ def draw_limits(rows: Sequence[str], panels: Sequence[Panel]) -> Figure:
         names = 0.06 * max(len(row) for row in rows) + 0.1
         left, wide = names / _WIDTH, (1 - names / _WIDTH) / len(panels)
         for place, panel in enumerate(panels):
-            box = (left + place * wide, _BELOW / height, 0.8 * wide, _ROW * len(rows) / height)
+            box = (left + place * wide, _BELOW / height, 0.76 * wide, _ROW * len(rows) / height)
             axes = figure.add_axes(box)
             _draw_panel(axes, panel, int(0.92 * wide * _WIDTH / _INCHES_A_LETTER))
             axes.set_ylim(len(rows) - 0.5, -0.5)

@@ -10,7 +10,7 @@ from ctc_imaging.report.batches import batch_page
 from ctc_imaging.report.clonality import clonality_page
 from ctc_imaging.report.decision import decision_page
 from ctc_imaging.report.drift import drift_page
-from ctc_imaging.report.gallery import make_gallery
+from ctc_imaging.report.gallery import called_ctcs, make_gallery
 from ctc_imaging.report.lead_time import lead_time_page
 from ctc_imaging.report.morning import faults, notices
 from ctc_imaging.report.pages import links_of, write_pages
@@ -57,7 +57,7 @@ def write_report(run: Path, pages: bool = True) -> Path:
 def context(run: Run) -> dict[str, Any]:
     """Gather what the template shows."""
     controls = run.counts[run.counts["sample_kind"] != "patient"]
-    batches, drift = batch_page(run), drift_page(run)
+    batches, drift, called = batch_page(run), drift_page(run), called_ctcs(run)
     return {
         "style": style(),
         "headline": headline(run, batches.controls),
@@ -78,7 +78,8 @@ def context(run: Run) -> dict[str, Any]:
         "samples": sample_rows(run.patients),
         "controls": sample_rows(controls),
         "slides": slide_rows(run),
-        "gallery": make_gallery(run),
+        "called": called,
+        "gallery": make_gallery(run, called),
         "patients": patient_cards(run),
         "clonality": clonality_page(run),
         "unjudged": int(((run.timeline["visit_status"] == "done") & run.timeline["status"].isna()).sum()),

@@ -26,7 +26,7 @@ LANDMARK_DAYS = (90.0, 180.0)
 # Five fits of more patients take longer than a page of each run may; of fewer events nobody can judge.
 MOST_PATIENTS, FEWEST_EVENTS = 1000, 25
 JOINT, BASELINE = "with CTCs", "without CTCs"
-_THRESHOLDS = tuple(float(at) for at in np.round(np.arange(0.1, 0.81, 0.05), 2))
+_THRESHOLDS = tuple(float(at) for at in np.round(np.arange(0.1, 0.81, 0.1), 2))
 _SCORES = {"auc": "AUC (1 best, 0.5 a coin)", "brier": "Brier score (0 best)"}
 
 

@@ -83,6 +83,8 @@ def next_visit(run: Run, patient: str, events: dict[str, float]) -> str:
     """Say when the next planned visit is, as far as the schedule tells."""
     if "death" in events:
         return ""
+    if "recurrence" in events:
+        return "none: the schedule ends with the recurrence"
     if not run.schedule:
         return "not known: the run was given no schedule"
     own = run.timeline[run.timeline["patient_id"] == patient]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ctc_imaging.report.gallery import SHOWN, Gallery, called_ctcs, choose, portraits_of
+from ctc_imaging.report.gallery import SHOWN, Gallery, choose, portraits_of
 from ctc_imaging.report.pages.signing import Signing
 from ctc_imaging.report.results import above_blank, statement
 from ctc_imaging.report.sections import remark, sample_rows
@@ -25,7 +25,7 @@ def sample_pages(run: Run, parts: dict[str, Any], signing: dict[str, Signing]) -
         As of `page.context`.
     signing : dict of str to Signing
     """
-    called = called_ctcs(run)
+    called, rows = parts["called"], {row["sample"]: row for row in sample_rows(run.counts)}
     samples = run.slides.set_index("slide_id")["sample_id"]
     by_sample = dict(iter(called.groupby(called["slide_id"].map(samples)))) if len(called) else {}
     rates = {str(row["sample_id"]): row for _, row in run.rates.iterrows()}
@@ -35,7 +35,7 @@ def sample_pages(run: Run, parts: dict[str, Any], signing: dict[str, Signing]) -
         yield (
             sample,
             {
-                "row": sample_rows(run.counts[run.counts["sample_id"] == row["sample_id"]])[0],
+                "row": rows[sample],
                 "control": row["sample_kind"] != "patient",
                 "verdict": _verdict(row, rates.get(sample)),
                 "figures": figures(row, rates.get(sample)),

@@ -14,7 +14,7 @@ CREATE = test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt
 endif
 
-.PHONY: demo test lint wheel-test benchmark soak fuzz clean
+.PHONY: demo test lint docs pages notebooks wheel-test benchmark soak fuzz clean
 
 demo: $(VENV)/.base
 	$(BIN)/ctc-imaging demo --out $(OUT)
@@ -27,6 +27,20 @@ lint: $(VENV)/.all
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The site, from what is installed: warnings are errors, every link holds, nothing is loaded from elsewhere.
+docs: $(VENV)/.all
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site
+	$(BIN)/python docs/check_site.py build/site
+
+# Every command that a page shows, every tutorial and every notebook, executed.
+pages: $(VENV)/.all
+	$(BIN)/pytest -n auto --dist loadfile -m pages tests/test_docs.py tests/test_notebooks.py
+
+# Each notebook from nothing, kept with its pictures in build/notebooks.
+notebooks: $(VENV)/.all
+	rm -rf build/notebooks && mkdir -p build && cp -r notebooks build/notebooks
+	PATH="$(CURDIR)/$(BIN):$$PATH" CTC_IMAGING_SHARED=$(abspath ../shared/data) $(BIN)/jupyter execute --inplace build/notebooks/*.ipynb
 
 # The suite once more, on the built wheel; from its folder, so that child processes find it and not the checkout.
 wheel-test: $(VENV)/.all
@@ -60,8 +74,8 @@ $(VENV)/.base: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.all: $(VENV)/.base
-	$(INSTALL) --editable '.[review,train,onnx,formats,cluster,test,dev]'
+	$(INSTALL) --editable '.[review,train,onnx,formats,cluster,test,docs,dev]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .wheel-check dist demo
+	rm -rf $(VENV) .wheel-check build dist demo

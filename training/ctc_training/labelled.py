@@ -1,4 +1,4 @@
-"""Folders of crops that somebody sorted by class: CLASS/*.tif and a crops.yaml that says what they are."""
+"""Folders of crops that somebody sorted by class: ``CLASS/*.tif`` and a crops.yaml that says what they are."""
 
 from __future__ import annotations
 

@@ -22,11 +22,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TUTORIALS = [ROOT / "docs" / "tutorials" / f"{user}.md" for user in ("technician", "pathologist", "researcher")]
 
+COMMANDS = {"ctc-imaging", "make", "pip", "python", "napari", "dask", "chromium", "cp", "mv", "head"}
 # Not executed here: why, and what executes them instead. Their options are held against --help all the same.
 ELSEWHERE = {
     r"pip install .*": "installs; a clean clone's make does, and .ci/run with all extras",
     r"make .*": ".ci/run",
     r"napari": "tests/test_napari_review.py opens the window and the sample data",
+    r"dask .*": "tests/test_cluster.py starts scheduler and workers by the same names",
+    r"chromium .*": "needs a browser: benchmarks/report_pages.py opens the pages in one",
     r"ctc-imaging demo .*": ".ci/run",
     r"ctc-imaging review RUN --reader .*": "a window: tests/test_napari_review.py, tests/test_napari_reading.py",
     r"ctc-imaging review agreement RUN .*": "needs calls made in a window: tests/test_sign_off.py",
@@ -73,7 +76,7 @@ def commands(page: Path) -> Iterator[Command]:
 
 
 def _is_command(text: str) -> bool:
-    return text.split()[0] in {"ctc-imaging", "make", "pip", "python", "napari", "cp", "mv", "head"}
+    return text.split()[0] in COMMANDS
 
 
 def elsewhere(command: Command) -> str | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROBUSTNESS = Path(__file__).parent / "robustness"
-# `make soak` kills fifty times.
-KILLS, SEED = 3, 1
+# `make soak` kills fifty times, a batch of twelve.
+KILLS, SEED, SLIDES = 3, 1, 6
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +22,11 @@ def batch(tmp_path_factory):
         import kills
     finally:
         sys.path.remove(str(ROBUSTNESS))
-    return kills.Batch(tmp_path_factory.mktemp("kills"))
+    return kills.Batch(tmp_path_factory.mktemp("kills"), slides=SLIDES)
 
 
 def test_the_undisturbed_batch_has_all_its_results(batch):
-    assert len(batch.undisturbed) == 12 + 3
+    assert len(batch.undisturbed) == SLIDES + 3
 
 
 @pytest.mark.parametrize("number", range(KILLS))

@@ -36,23 +36,25 @@ class Kill:
     who: str
     at_seconds: float
     done: int
+    slides: int
     resumes: int
     wrong: tuple[str, ...]
 
     def __str__(self) -> str:
         """Say it in one line."""
-        when = f"{self.who} killed at {self.at_seconds:.2f} s with {self.done} of {SLIDES} slides done"
+        when = f"{self.who} killed at {self.at_seconds:.2f} s with {self.done} of {self.slides} slides done"
         return f"{when}, resumed {self.resumes} times: {'; '.join(self.wrong) or 'all bytes as undisturbed'}"
 
 
 class Batch:
     """A cohort of small simulated slides, and what an undisturbed run makes of it."""
 
-    def __init__(self, folder: Path, workers: int = 2) -> None:
+    def __init__(self, folder: Path, workers: int = 2, slides: int = SLIDES) -> None:
         self._folder = folder
         self._workers = workers
         self._number = 0
-        self._cohort = _simulate(folder / "input")
+        self.slides = slides
+        self._cohort = _simulate(folder / "input", slides)
         start = time.monotonic()
         run = self._folder / "undisturbed"
         ended = subprocess.run(self._command(run), capture_output=True, text=True, timeout=_SECONDS)
@@ -85,7 +87,7 @@ class Batch:
         resumes, after = (0, []) if process.returncode == 0 else self._resume(run)
         wrong += [*after, *differences(run, self.undisturbed)]
         who = "nobody" if victim is None else "parent" if victim == process.pid else "worker"
-        return Kill(who, at_seconds, len(whole), resumes, tuple(wrong))
+        return Kill(who, at_seconds, len(whole), self.slides, resumes, tuple(wrong))
 
     def _resume(self, run: Path) -> tuple[int, list[str]]:
         """Start the same command again until it succeeds; return how often, and what it did wrong."""
@@ -101,17 +103,17 @@ class Batch:
         return [*COMMAND, "run", self._cohort, "--out", run, *options]
 
 
-def _simulate(folder: Path) -> Path:
-    """Simulate a cohort and keep twelve of its slides."""
+def _simulate(folder: Path, slides: int) -> Path:
+    """Simulate a cohort and keep some of its slides."""
     options = ["--patients", "3", "--shape", "512,512", "--leukocytes", "60", "--seed", "0"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     subprocess.run([*COMMAND, "simulate", "cohort", "--out", folder, *options], check=True, **quiet)
     header, *rows = (folder / "cohort.csv").read_text().splitlines()
-    kept = [row for row in rows if row.split(",")[1] in _PATIENTS][:SLIDES]
-    if len(kept) < SLIDES:
-        raise RuntimeError(f"the simulated cohort has {len(kept)} slides of {_PATIENTS}, not {SLIDES}")
-    (folder / "twelve.csv").write_text("\n".join([header, *kept]) + "\n")
-    return folder / "twelve.csv"
+    kept = [row for row in rows if row.split(",")[1] in _PATIENTS][:slides]
+    if len(kept) < slides:
+        raise RuntimeError(f"the simulated cohort has {len(kept)} slides of {_PATIENTS}, not {slides}")
+    (folder / "some.csv").write_text("\n".join([header, *kept]) + "\n")
+    return folder / "some.csv"
 
 
 def _victim(process: subprocess.Popen[str], family: list[int], parent_dies: bool, draw: random.Random) -> int | None:
